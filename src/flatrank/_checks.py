@@ -1,0 +1,105 @@
+"""What bad input looks like: one sentence naming the argument, what was found and the remedy."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import psutil
+
+
+def is_traced(*values: Any) -> bool:
+    """Whether any leaf is being traced, so that its values cannot be looked at."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def as_array(value: Any, name: str) -> jax.Array:
+    """A JAX array, or a sentence about why the argument cannot be one."""
+    if isinstance(value, jax.Array):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"`{name}` has data type {array.dtype}; flatrank works on real numbers: "
+            f"convert it with `numpy.asarray({name}, dtype=float)`."
+        )
+    return jax.numpy.asarray(array)
+
+
+def as_real(value: Any, name: str, ndim: int) -> jax.Array:
+    """A finite floating-point array of `ndim` axes. Values of traced arrays are not checked."""
+    array = as_array(value, name)
+    if jax.numpy.issubdtype(array.dtype, jax.numpy.complexfloating):
+        raise TypeError(
+            f"`{name}` is complex ({array.dtype}); flatrank works on real matrices: "
+            "pass the real and the imaginary part as separate problems."
+        )
+    if array.ndim != ndim:
+        raise ValueError(
+            f"`{name}` must have {ndim} axes, found {array.ndim} (shape {array.shape}): reshape it."
+        )
+    if not jax.numpy.issubdtype(array.dtype, jax.numpy.floating):
+        array = array.astype(float)
+    if not is_traced(array):
+        bad = int(jax.numpy.sum(~jax.numpy.isfinite(array)))
+        if bad:
+            raise ValueError(
+                f"`{name}` has {bad} NaN or infinite value(s) out of {array.size}: "
+                "remove those measurements."
+            )
+    return array
+
+
+def as_index(value: Any, name: str, bound: int) -> jax.Array:
+    """A one-dimensional array of indices in [0, bound)."""
+    array = as_array(value, name)
+    if not jax.numpy.issubdtype(array.dtype, jax.numpy.integer):
+        raise TypeError(
+            f"`{name}` has data type {array.dtype}; indices are integers: "
+            f"convert it with `{name}.astype(int)`."
+        )
+    if array.ndim != 1:
+        raise ValueError(
+            f"`{name}` must be one-dimensional, found shape {array.shape}: flatten it with `.ravel()`."
+        )
+    if array.size and not is_traced(array):
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high >= bound:
+            raise ValueError(
+                f"`{name}` has index {low if low < 0 else high}, outside 0..{bound - 1}: "
+                "check the shape, and that indices start at 0."
+            )
+    return array.astype(jax.numpy.int32)
+
+
+def as_shape(value: Any, name: str = "shape") -> tuple[int, int]:
+    """A pair of positive Python integers."""
+    try:
+        rows, columns = (int(size) for size in value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"`{name}` must be a pair (rows, columns), found {value!r}: pass for example (60, 40)."
+        ) from None
+    if rows < 1 or columns < 1:
+        raise ValueError(f"`{name}` must be positive, found {value!r}: pass for example (60, 40).")
+    return rows, columns
+
+
+def positive_integer(value: Any, name: str) -> int:
+    """A Python integer of at least one."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"`{name}` must be an integer of at least 1, found {value!r}.")
+    return int(value)
+
+
+def free_memory() -> int:
+    """Bytes that can be allocated without swapping."""
+    return int(psutil.virtual_memory().available)
+
+
+def require_memory(needed: int, purpose: str, remedy: str) -> None:
+    """Raise MemoryError *before* an allocation that would not fit."""
+    free = free_memory()
+    if needed > free:
+        raise MemoryError(
+            f"{purpose} needs {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: {remedy}."
+        )

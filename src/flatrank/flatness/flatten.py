@@ -1,0 +1,98 @@
+"""The flattest layers of a given end-to-end matrix, by matrix geometric means."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..measurements import AbstractMeasurements
+from ..network import DeepLinear
+from .trace import check_fit, trace_of_hessian
+
+
+def flatten(network: DeepLinear, A: AbstractMeasurements, max_sweeps: int = 100) -> DeepLinear:
+    """The network of the same matrix and the same widths with the smallest trace of the Hessian.
+
+    Replacing W_j by S W_j and W_{j+1} by W_{j+1} S^{-1} changes two terms of the trace, to
+    tr(S^{-T} X S^{-1}) + tr(S Y S^T), whose minimum is 2 ||X^{1/2} Y^{1/2}||_*. Sweeps over j
+    never raise the trace and end at its infimum (DESIGN.md, "Flattening"; Kempf-Ness). They start
+    from the balanced network, in which hidden directions that carry no signal are zero.
+
+    Raises ValueError if the shapes do not fit.
+    """
+    check_fit(network, A)
+    tolerance = 4 * float(jnp.finfo(network.layers[0].dtype).eps)
+
+    def sweep(state: tuple) -> tuple:
+        network, trace, _, sweeps = state
+        for j in range(network.depth - 1):
+            network = _balance(network, A, j)
+        return network, trace_of_hessian(network, A), trace, sweeps + 1
+
+    def falling(state: tuple) -> Array:
+        _, trace, before, sweeps = state
+        return (sweeps < max_sweeps) & (trace < before * (1 - tolerance))
+
+    balanced = _balanced_like(network)
+    start = trace_of_hessian(balanced, A)
+    initial = (balanced, start, jnp.full_like(start, jnp.inf), 0)
+    return jax.lax.while_loop(falling, sweep, initial)[0]
+
+
+def _balanced_like(network: DeepLinear) -> DeepLinear:
+    """The balanced network of the same matrix, padded with zeros to the same widths."""
+    u, s, vt = network.svd()
+    s = jnp.where(s > max(network.shape) * jnp.finfo(s.dtype).eps * s[0], s, 0.0)
+    layers = DeepLinear.from_svd(u, s, vt, network.depth).layers
+    return DeepLinear(
+        tuple(
+            jnp.pad(layer, [(0, want - have) for want, have in zip(like.shape, layer.shape, strict=True)])
+            for layer, like in zip(layers, network.layers, strict=True)
+        )
+    )
+
+
+def _balance(network: DeepLinear, A: AbstractMeasurements, j: int) -> DeepLinear:
+    """Change the basis of the hidden layer above layer j (counted from 0) to the flattest."""
+    uppers, lowers = network.uppers(), network.lowers()
+    m, n = A.shape
+    dtype = network.layers[0].dtype
+    below, above = lowers[j], uppers[j + 1]
+    upper, lower = uppers[j], lowers[j + 1]
+    assert upper is not None
+    assert lower is not None
+    S = jnp.eye(n, dtype=dtype) if below is None else below.T @ below
+    T = jnp.eye(m, dtype=dtype) if above is None else above @ above.T
+    X = upper.T @ A.second_moment(S) @ upper
+    Y = lower @ A.second_moment_adjoint(T) @ lower.T
+    change, inverse = _square_root_balancing(X, Y)
+    lower_layer, upper_layer = change @ network.layers[j], network.layers[j + 1] @ inverse
+    product, before = upper_layer @ lower_layer, network.layers[j + 1] @ network.layers[j]
+    # A singular second moment may drop a direction that carries signal: then nothing is changed.
+    eps = jnp.finfo(dtype).eps
+    kept = jnp.linalg.norm(product - before) <= 1e3 * eps * jnp.linalg.norm(before)
+    layers = list(network.layers)
+    layers[j] = jnp.where(kept, lower_layer, layers[j])
+    layers[j + 1] = jnp.where(kept, upper_layer, layers[j + 1])
+    return DeepLinear(tuple(layers))
+
+
+def _square_root_balancing(
+    X: Float[Array, "k k"], Y: Float[Array, "k k"]
+) -> tuple[Float[Array, "k k"], Float[Array, "k k"]]:
+    """S and S^{-1} with S^{-T} X S^{-1} = S Y S^T, both diagonal.
+
+    S^T S is the geometric mean of X and Y^{-1}, found as in balanced truncation (Laub et al. 1987)
+    from the singular values of X^{1/2} Y^{1/2}: no product is squared and nothing is inverted.
+    Directions without weight in X or in Y are set to zero in both.
+    """
+    root_x, root_y = _root(X), _root(Y)
+    u, s, vt = jnp.linalg.svd(root_x.T @ root_y)
+    alive = s > len(s) * jnp.finfo(s.dtype).eps * s[0]
+    scale = jnp.where(alive, jnp.where(alive, s, 1.0) ** -0.5, 0.0)
+    return scale[:, None] * (root_x @ u).T, (root_y @ vt.T) * scale[None]
+
+
+def _root(matrix: Array) -> Array:
+    """R with R R^T the given positive semidefinite matrix."""
+    values, vectors = jnp.linalg.eigh(0.5 * (matrix + matrix.T))
+    return vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None]

@@ -1,0 +1,57 @@
+"""The loss and the trace of its Hessian, exact at every point (DESIGN.md, section 2)."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._checks import as_real
+from ..measurements import AbstractMeasurements
+from ..network import DeepLinear
+
+
+def check_fit(network: DeepLinear, A: AbstractMeasurements) -> None:
+    """Raise ValueError unless the network's matrix has the shape that A measures."""
+    if network.shape != A.shape:
+        raise ValueError(
+            f"`network` has an end-to-end matrix of shape {network.shape} and `A` measures "
+            f"matrices of shape {A.shape}: build the network with shape={A.shape}."
+        )
+
+
+def check_values(y: Array, A: AbstractMeasurements) -> Float[Array, " N"]:
+    """The measured values as a finite real array of shape (N,), or an error naming `y`."""
+    y = as_real(y, "y", 1)
+    if y.shape[0] != A.count:
+        raise ValueError(
+            f"`y` has {y.shape[0]} values and `A` has {A.count} measurements: pass one value each."
+        )
+    return y
+
+
+def loss(network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]) -> Float[Array, ""]:
+    """The mean square (1/N) sum_i (<A_i, W> - y_i)^2, without a factor 1/2.
+
+    Raises ValueError if the shapes do not fit.
+    """
+    check_fit(network, A)
+    y = check_values(y, A)
+    return jnp.mean((A.apply_network(network) - y) ** 2)
+
+
+def layer_traces(network: DeepLinear, A: AbstractMeasurements) -> Float[Array, " L"]:
+    """The trace of each layer's diagonal block of the Hessian of `loss`, shape (L,), W_1 first.
+
+    2 <P_j P_j^T, K(Q_j^T Q_j)>, P_j the product of the layers above and Q_j of those below. The
+    residual is linear in each layer, so that this holds at every point, and y does not enter.
+
+    Raises ValueError if the shapes do not fit.
+    """
+    check_fit(network, A)
+    return 2 * A.second_moment_forms(network.uppers(), network.lowers())
+
+
+def trace_of_hessian(network: DeepLinear, A: AbstractMeasurements) -> Float[Array, ""]:
+    """The trace of the Hessian of `loss` with respect to all layers, exact at every point.
+
+    Differentiable; the sum of `layer_traces`. Raises ValueError if the shapes do not fit.
+    """
+    return jnp.sum(layer_traces(network, A))

@@ -1,0 +1,71 @@
+"""The linear map from a matrix to its measurements, and its second moment."""
+
+from abc import abstractmethod
+from typing import Protocol, Self
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+
+class Network(Protocol):
+    """What a measurement needs to know about a network (see `flatrank.DeepLinear`)."""
+
+    @property
+    def layers(self) -> tuple[Array, ...]: ...
+
+    def matrix(self) -> Array: ...
+
+    def factors(self) -> tuple[Array, Array]: ...
+
+
+class AbstractMeasurements(eqx.Module):
+    """N linear measurements y_i = <A_i, M> of an m x n matrix M.
+
+    The *second-moment map* K(S) = (1/N) sum_i A_i S A_i^T is all that flatness needs to know about
+    an ensemble (DESIGN.md, section 2); each ensemble has its own fast form of it.
+    """
+
+    shape: eqx.AbstractVar[tuple[int, int]]
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """The number N of measurements."""
+
+    @abstractmethod
+    def apply(self, matrix: Float[Array, "m n"]) -> Float[Array, " N"]:
+        """The measurements <A_i, matrix>, shape (N,)."""
+
+    def apply_network(self, network: Network) -> Float[Array, " N"]:
+        """The measurements of the network's end-to-end matrix, shape (N,)."""
+        return self.apply(network.matrix())
+
+    @abstractmethod
+    def adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
+        """The matrix sum_i values_i A_i, shape (m, n)."""
+
+    @abstractmethod
+    def second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
+        """K(S) = (1/N) sum_i A_i S A_i^T for a symmetric S, shape (m, m)."""
+
+    @abstractmethod
+    def second_moment_adjoint(self, T: Float[Array, "m m"]) -> Float[Array, "n n"]:
+        """K*(T) = (1/N) sum_i A_i^T T A_i for a symmetric T, shape (n, n)."""
+
+    @abstractmethod
+    def second_moment_forms(
+        self, lefts: tuple[Array | None, ...], rights: tuple[Array | None, ...]
+    ) -> Float[Array, " L"]:
+        """The numbers <P P^T, K(Q^T Q)> = (1/N) sum_i ||P^T A_i Q^T||_F^2, one per pair, shape (L,).
+
+        `lefts` holds the P (m, p), `rights` the Q (q, n); None stands for the identity, which no
+        ensemble has to form.
+        """
+
+    @abstractmethod
+    def mean_square_norm(self) -> Float[Array, ""]:
+        """(1/N) sum_i ||A_i||_F^2, a scalar: m n times the ensemble's mean squared entry."""
+
+    def prepared(self) -> Self:
+        """The same measurements with whatever makes repeated second moments fast computed once."""
+        return self

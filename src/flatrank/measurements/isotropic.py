@@ -1,0 +1,48 @@
+"""The population limit of Gaussian sensing: every entry is seen, all directions count alike."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._checks import as_shape
+from .base import AbstractMeasurements
+
+
+class IsotropicMeasurements(AbstractMeasurements):
+    """All m n entries, scaled by sqrt(m n), so that (1/N) ||A(X)||^2 = ||X||_F^2."""
+
+    shape: tuple[int, int] = eqx.field(static=True, converter=as_shape)
+
+    @property
+    def count(self) -> int:
+        """The number N = m n of measurements."""
+        return self.shape[0] * self.shape[1]
+
+    def apply(self, matrix: Float[Array, "m n"]) -> Float[Array, " N"]:
+        """The entries of the matrix, row by row, times sqrt(m n)."""
+        return self.count**0.5 * matrix.reshape(-1)
+
+    def adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
+        """The values laid out as a matrix, times sqrt(m n)."""
+        return self.count**0.5 * values.reshape(self.shape)
+
+    def second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
+        """K(S) = tr(S) I."""
+        return jnp.trace(S) * jnp.eye(self.shape[0], dtype=S.dtype)
+
+    def second_moment_adjoint(self, T: Float[Array, "m m"]) -> Float[Array, "n n"]:
+        """K*(T) = tr(T) I."""
+        return jnp.trace(T) * jnp.eye(self.shape[1], dtype=T.dtype)
+
+    def second_moment_forms(
+        self, lefts: tuple[Array | None, ...], rights: tuple[Array | None, ...]
+    ) -> Float[Array, " L"]:
+        """||P||_F^2 ||Q||_F^2, one per pair."""
+        m, n = (float(size) for size in self.shape)
+        left = jnp.stack([jnp.asarray(m if P is None else jnp.sum(P**2)) for P in lefts])
+        right = jnp.stack([jnp.asarray(n if Q is None else jnp.sum(Q**2)) for Q in rights])
+        return left * right
+
+    def mean_square_norm(self) -> Float[Array, ""]:
+        """m n: each of the m n matrices has squared norm m n."""
+        return jnp.asarray(float(self.count))

@@ -1,0 +1,61 @@
+"""What a solver returns."""
+
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+from ..network import DeepLinear
+
+
+class Result(eqx.Enumeration):
+    """How a solve ended; the members are the sentences that the user reads."""
+
+    converged = "Converged: the measurements are met and the penalty is at a stationary point."
+    low_rank = (
+        "Converged: a matrix of the rank in `stats['rank']` meets the measurements to round-off, "
+        "and its penalty is within `stats['gap']` of the lower bound."
+    )
+    step_limit = (
+        "The step limit was reached before the measurements were met or the gradient was small; "
+        "raise `max_outer_steps` or `max_inner_steps`, or try another `depth` or `width`."
+    )
+    collapsed = (
+        "The network collapsed to the saddle point at zero; a smaller `strength`, a larger `width` "
+        "or a random start (`key`) may avoid it."
+    )
+    noise_not_reached = (
+        "No penalty strength left a residual of the given `noise`; it is too small for this `width`"
+        " or too large for these measurements."
+    )
+    not_finite = "NaN or infinity appeared while solving; check the scale of the measurements."
+
+
+class Solution(eqx.Module):
+    """A recovered matrix, the network it was found by, and how the solve ended.
+
+    `result` is a member of `Result` (`sol.result == fr.Result.converged`), `message` its sentence.
+    `stats` holds arrays: `residual` (||A(W) - y|| / ||y||), `penalty`, `gradient_steps`,
+    `outer_steps`, `residual_history` (per outer step, NaN where not reached), the exact `rank` that
+    was identified (0: none) with its relative `gap` to the lower bound on the penalty, and the
+    `strength` of the penalty (NaN where the measurements were interpolated).
+    """
+
+    network: DeepLinear
+    result: Result
+    stats: dict[str, Any]
+
+    @property
+    def matrix(self) -> Float[Array, "m n"]:
+        """The recovered matrix, shape (m, n)."""
+        return self.network.matrix()
+
+    @property
+    def message(self) -> str:
+        """How the solve ended, in a sentence. Not for use under `vmap`."""
+        return Result[self.result]
+
+    @property
+    def successful(self) -> Array:
+        """Whether the solve converged, a boolean scalar."""
+        return (self.result == Result.converged) | (self.result == Result.low_rank)
