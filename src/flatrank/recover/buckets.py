@@ -5,14 +5,19 @@ with a similar number of entries share a bucket and are padded to its capacity; 
 blocks of bounded memory that one compiled loop visits. Nothing is ever scattered.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-# A block gathers at most about this many numbers (16 MiB in float32).
-_BLOCK_NUMBERS = 2**22
+# A block gathers at most about this many numbers (4 MiB in float32, the size of a cache).
+_BLOCK_NUMBERS = 2**20
 _MOST_BUCKETS = 6
+# A bucket more must save this much padding: it is one more shape to compile and loop to start.
+_BUCKET_COST = 20_000
 
 
 class Bucket(eqx.Module):
@@ -26,12 +31,31 @@ class Bucket(eqx.Module):
     values: Float[Array, "c b d"]
     weights: Float[Array, "c b d"]
 
+    @property
+    def lines(self) -> int:
+        """The number of lines, with padding."""
+        return self.others.shape[0] * self.others.shape[1]
+
 
 class LineBuckets(eqx.Module):
     """All lines of one axis; `place[i]` is where line i stands in the stacked buckets."""
 
     buckets: tuple[Bucket, ...]
     place: Int[Array, " lines"]
+
+    def rows_of(self, values: Float[Array, "lines q"]) -> list[Float[Array, "c b q"]]:
+        """One row per line, laid out as the buckets' blocks; padding has zeros."""
+        total = sum(bucket.lines for bucket in self.buckets)
+        stacked = jnp.zeros((total, values.shape[1]), values.dtype).at[self.place].set(values)
+        ends = np.cumsum([bucket.lines for bucket in self.buckets])
+        return [
+            stacked[end - bucket.lines : end].reshape(*bucket.others.shape[:2], -1)
+            for end, bucket in zip(ends, self.buckets, strict=True)
+        ]
+
+    def lines_of(self, parts: list[Float[Array, "c b q"]]) -> Float[Array, "lines q"]:
+        """The inverse of `rows_of`."""
+        return jnp.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])[self.place]
 
 
 def line_buckets(
@@ -83,6 +107,27 @@ def line_buckets(
     return LineBuckets(tuple(buckets), jnp.asarray(place.astype(np.int32)))
 
 
+def in_turn(block: Callable, buckets: list, example_dtype: jnp.dtype) -> list:
+    """block(after, part) for every block of every bucket, one bucket after the other.
+
+    `block` returns a pair (scalar, output) and adds `after`, a zero, to what it computes. Without
+    that dependence XLA on a CPU starts the buckets' loops at the same time, and with few threads
+    they wait for each other for ever (seen with jaxlib 0.10.2 on two cores).
+    """
+    after = jnp.zeros((), example_dtype)
+    outputs = []
+    for bucket in buckets:
+        one = len(jax.tree.leaves(bucket)[0]) == 1
+        if one:
+            scalars, output = block(after, jax.tree.map(lambda x: x[0], bucket))
+            output = jax.tree.map(lambda x: x[None], output)
+        else:
+            scalars, output = jax.lax.map(lambda part, after=after: block(after, part), bucket)
+        outputs.append((jnp.sum(scalars), output))
+        after = 0.0 * outputs[-1][0]
+    return outputs
+
+
 def _round_up(count: int) -> int:
     """The next number of the grid 1, 2, 3, 4, 6, 8, 12, 16, ...: few shapes are compiled."""
     power = 2 ** int(np.ceil(np.log2(max(count, 1))))
@@ -90,7 +135,7 @@ def _round_up(count: int) -> int:
 
 
 def _capacities(degrees: np.ndarray) -> np.ndarray:
-    """At most `_MOST_BUCKETS` capacities that pad the least, by dynamic programming on a grid."""
+    """The capacities that pad the least, by dynamic programming on a grid of sizes."""
     grid = np.unique([_round_up(int(degree)) for degree in np.unique(degrees)])
     lines = np.bincount(np.searchsorted(grid, degrees), minlength=len(grid))
     below = np.concatenate([[0], np.cumsum(lines)])
@@ -100,6 +145,7 @@ def _capacities(degrees: np.ndarray) -> np.ndarray:
     for _ in range(min(_MOST_BUCKETS, len(grid)) - 1):
         table = cost[None, :-1] + grid[:, None] * (below[1:, None] - below[None, :-1])
         table = np.where(np.arange(len(grid))[None] <= np.arange(len(grid))[:, None], table, np.inf)
+        table[:, 1:] += _BUCKET_COST
         choice.append(np.concatenate([[0], table.argmin(1)]))
         cost = np.concatenate([[0], table.min(1)])
     capacities, end = [], len(grid)

@@ -1,0 +1,322 @@
+"""A table with holes: scaling, the path of penalty strengths, and the choice on held-out entries."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+
+from .._checks import require_memory
+from ..network import DeepLinear
+from ..norms import effective_rank
+from .alternating import BiasedNetwork, Table, alternate, check_penalty
+from .buckets import line_buckets
+from .penalties import AbstractPenalty, Flatness
+
+# Strengths on the path fall by this factor; it ends after this many in a row without improvement.
+_PATH_RATIO = 0.6
+_PATH_LENGTH = 24
+_PATIENCE = 2
+_PATH_SWEEPS = 6
+_DEFAULT_WIDTH = 32
+
+
+@dataclass(frozen=True)
+class PathStep:
+    """One penalty strength on the path: its held-out error and what it cost."""
+
+    alpha: float
+    held_out_error: float
+    effective_rank: float
+    sweeps: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """mean + W + row bias + column bias, in the units of the data, and how it was chosen.
+
+    `held_out_error` is the root mean square error on the entries held out for the choice of `alpha`
+    (NaN when alpha was given), `residuals` those entries' residuals. `objective` is that of the last
+    fit, in units of the variance of the data.
+    """
+
+    network: DeepLinear
+    row_bias: np.ndarray
+    column_bias: np.ndarray
+    mean: float
+    alpha: float
+    held_out_error: float
+    path: tuple[PathStep, ...]
+    objective: float
+    sweeps: int
+    converged: bool
+    residuals: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def predict(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The completed entries at (rows_i, columns_i), shape (N,)."""
+        left, right = (np.asarray(factor) for factor in self.network.factors())
+        out = np.empty(len(rows), np.float64)
+        for start in range(0, len(rows), 2**18):
+            part = slice(start, start + 2**18)
+            out[part] = np.einsum("ek,ek->e", left[rows[part]], right.T[columns[part]])
+        return out + self.mean + self.row_bias[rows] + self.column_bias[columns]
+
+    def matrix(self) -> np.ndarray:
+        """The whole completed table, shape (m, n). Raises MemoryError before it would not fit."""
+        m, n = self.network.shape
+        require_memory(
+            16 * m * n, f"The completed {m} x {n} table", "use predict(rows, columns) instead"
+        )
+        low_rank = np.asarray(self.network.matrix(), np.float64)
+        return low_rank + self.mean + self.row_bias[:, None] + self.column_bias[None]
+
+
+def complete(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    shape: tuple[int, int],
+    depth: int = 2,
+    penalty: AbstractPenalty | None = None,
+    alpha: float | Literal["auto"] = "auto",
+    width: int | None = None,
+    biases: bool = True,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+    tolerance: float = 1e-4,
+    max_sweeps: int = 50,
+    on_step: Callable[[str, float], None] | None = None,
+) -> Completion:
+    """Fit W + biases to observed entries by alternating exact minimisation, float32.
+
+    `alpha` is the penalty strength: loss + alpha * penalty, in the units of the data. "auto" fits a
+    warm-started path of falling strengths to all but a fraction of the entries, takes the strength
+    with the smallest error on those, and fits again to all. `width` bounds the rank (default: at
+    most 32, and what the number of entries can determine). `on_step(what, fraction done)` is called
+    as the work proceeds. Inputs are taken as checked.
+    """
+    penalty = Flatness() if penalty is None else penalty
+    check_penalty(penalty)
+    m, n = shape
+    width = default_width(shape, len(values)) if width is None else min(width, m, n)
+    tell = on_step or (lambda what, fraction: None)
+    mean = float(np.mean(values, dtype=np.float64))
+    spread = float(np.std(values, dtype=np.float64)) or 1.0
+    unit = ((values - mean) / spread).astype(np.float32)
+    # alpha is per entry of squared error; with data divided by its spread, and W with it:
+    to_data = spread ** (2 - penalty.degree(depth))
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(values), bool)
+    if alpha == "auto":
+        count = min(len(values) - 1, max(1, round(validation_fraction * len(values))))
+        held[rng.permutation(len(values))[: max(count, 0)]] = True
+    tell("arranging the entries", 0.0)
+    table = _table(rows, columns, unit, ~held, shape, width)
+    key = jax.random.key(int(rng.integers(2**31)))
+    model = BiasedNetwork(
+        _random_start(key, shape, width), jnp.zeros(m, jnp.float32), jnp.zeros(n, jnp.float32)
+    )
+
+    def fit(
+        model: BiasedNetwork, table: Table, strength: float, sweeps: int, tolerance: float
+    ) -> tuple[BiasedNetwork, float, int]:
+        done = alternate(
+            _rekindled(model, penalty, strength),
+            table,
+            penalty,
+            jnp.float32(strength),
+            jnp.float32(tolerance),
+            jnp.asarray(sweeps),
+            biases,
+        )
+        return done.model, float(done.objective), int(done.sweeps)
+
+    def held_out_residuals(model: BiasedNetwork) -> np.ndarray:
+        fitted = _in_units(model, 0.0, 1.0).predict(rows[held], columns[held])
+        return unit[held] - fitted
+
+    def walk(
+        model: BiasedNetwork, strengths: list[float], warm: bool
+    ) -> tuple[list[PathStep], int, BiasedNetwork]:
+        steps: list[PathStep] = []
+        best, best_model, start = 0, model, model
+        for index, strength in enumerate(strengths):
+            tell("choosing the penalty strength", index / len(strengths))
+            model, _, sweeps = fit(model if warm else start, table, strength, _PATH_SWEEPS, 1e-3)
+            error = float(np.sqrt(np.mean(held_out_residuals(model) ** 2)))
+            rank = float(effective_rank(model.network))
+            steps.append(PathStep(strength, error, rank, sweeps))
+            if error < steps[best].held_out_error or index == 0:
+                best, best_model = index, model
+            elif index - best >= _PATIENCE:
+                break
+        return steps, best, best_model
+
+    path: list[PathStep] = []
+    if alpha == "auto":
+        largest = _largest_strength(rows, columns, unit, ~held, shape, penalty)
+        strengths = [largest * _PATH_RATIO ** (i + 1) for i in range(_PATH_LENGTH)]
+        path, best, model = walk(model, strengths, warm=True)
+        strength = path[best].alpha
+    else:
+        strength = float(alpha) / to_data
+    if depth > 2:
+        # Depth 3 and more have a saddle at zero: start from the depth-2 matrix.
+        if alpha != "auto":
+            flat = _matching_strength(model, penalty, strength, table, depth)
+            model, _, _ = fit(model, table, flat, _PATH_SWEEPS, 1e-3)
+        shallow = model.network
+        flat_penalty = float(_scaled_penalty(penalty, shallow, table))
+        network = DeepLinear.from_svd(*shallow.svd(), depth, width)
+        model = BiasedNetwork(network, model.row_bias, model.column_bias)
+        if alpha == "auto":
+            deep_penalty = float(_scaled_penalty(penalty, network, table))
+            middle = strength * flat_penalty / max(deep_penalty, 1e-30)
+            strengths = [middle * _PATH_RATIO**i for i in range(-3, 5)]
+            path, best, model = walk(model, strengths, warm=False)
+            strength = path[best].alpha
+
+    error, residuals = float("nan"), np.zeros(0)
+    if alpha == "auto":
+        residuals = held_out_residuals(model)
+        error = float(np.sqrt(np.mean(residuals**2)))
+        table = _table(rows, columns, unit, np.ones_like(held), shape, width)
+    tell("fitting all entries", 0.9)
+    model, objective, sweeps = fit(model, table, strength, max_sweeps, tolerance)
+    tell("done", 1.0)
+    fitted = _in_units(model, mean, spread)
+    return Completion(
+        network=fitted.network,
+        row_bias=fitted.row_bias,
+        column_bias=fitted.column_bias,
+        mean=mean,
+        alpha=strength * to_data,
+        held_out_error=error * spread,
+        path=tuple(
+            PathStep(s.alpha * to_data, s.held_out_error * spread, s.effective_rank, s.sweeps)
+            for s in path
+        ),
+        objective=objective,
+        sweeps=sweeps,
+        converged=sweeps < max_sweeps,
+        residuals=residuals * spread,
+    )
+
+
+def default_width(shape: tuple[int, int], count: int) -> int:
+    """The largest rank with no more parameters than entries, at least 1 and at most 32."""
+    m, n = shape
+    rank = np.arange(1, min(m, n, _DEFAULT_WIDTH) + 1)
+    return int(max(1, np.sum(rank * (m + n - rank) <= count)))
+
+
+def _table(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    used: np.ndarray,
+    shape: tuple[int, int],
+    width: int,
+) -> Table:
+    weights = used.astype(np.float32)
+    return Table(
+        line_buckets(rows, columns, values, weights, shape, width),
+        line_buckets(columns, rows, values, weights, shape[::-1], width),
+        jnp.float32(weights.sum()),
+    )
+
+
+def _random_start(key: jax.Array, shape: tuple[int, int], width: int) -> DeepLinear:
+    network = DeepLinear.gaussian(key, shape, 2, width, scale=1e-2)
+    return DeepLinear(tuple(layer.astype(jnp.float32) for layer in network.layers))
+
+
+def _threshold(penalty: AbstractPenalty, strength: float, shape: tuple[int, int]) -> float:
+    """Where depth 2 soft-thresholds the singular values when the entries are spread evenly."""
+    m, n = shape
+    return 2 * strength * (m * n) ** 0.5 if isinstance(penalty, Flatness) else strength * m * n
+
+
+def _rekindled(model: BiasedNetwork, penalty: AbstractPenalty, strength: float) -> BiasedNetwork:
+    """Directions that a larger strength put out, back at a tenth of the present threshold.
+
+    Alternating minimisation leaves zero only exponentially slowly. The dying directions are the
+    right ones: they decay more slowly the more the data wants them.
+    """
+    network = model.network
+    if network.depth > 2:
+        return model
+    u, s, vt = network.svd()
+    floor = 0.1 * _threshold(penalty, strength, network.shape)
+    network = DeepLinear.from_svd(u, jnp.maximum(s, jnp.float32(floor)), vt, 2)
+    return BiasedNetwork(network, model.row_bias, model.column_bias)
+
+
+def _largest_strength(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    used: np.ndarray,
+    shape: tuple[int, int],
+    penalty: AbstractPenalty,
+) -> float:
+    """The strength above which depth 2 gives W = 0 (without biases): a dual norm of the data."""
+    data = values[used].astype(np.float64)
+    if isinstance(penalty, Flatness):
+        row_counts = np.bincount(rows[used], minlength=shape[0])
+        column_counts = np.bincount(columns[used], minlength=shape[1])
+        data = data / np.sqrt(row_counts[rows[used]] * column_counts[columns[used]]) / 2
+    else:
+        data = data / len(data)
+    sparse = scipy.sparse.csr_array((data, (rows[used], columns[used])), shape=shape)
+    if min(shape) < 3:
+        largest = np.linalg.norm(sparse.toarray(), 2)
+    else:
+        start = np.ones(min(shape))
+        largest = scipy.sparse.linalg.svds(
+            sparse, k=1, v0=start, tol=1e-3, return_singular_vectors=False
+        )[0]
+    return float(largest) or 1.0
+
+
+def _scaled_penalty(penalty: AbstractPenalty, network: DeepLinear, table: Table) -> jax.Array:
+    """The penalty of a network, the trace of the Hessian for evenly spread entries."""
+    m, n = network.shape
+    if not isinstance(penalty, Flatness):
+        return jnp.sum(jnp.stack([jnp.sum(layer**2) for layer in network.layers]))
+    forms = [
+        (float(m) if P is None else jnp.sum(P**2)) * (float(n) if Q is None else jnp.sum(Q**2))
+        for P, Q in zip(network.uppers(), network.lowers(), strict=True)
+    ]
+    return 2 * jnp.sum(jnp.stack(forms)) / (m * n)
+
+
+def _matching_strength(
+    model: BiasedNetwork, penalty: AbstractPenalty, strength: float, table: Table, depth: int
+) -> float:
+    """A depth-2 strength that weighs a matrix of unit entries as `strength` does at this depth."""
+    m, n = model.network.shape
+    s = jnp.full(1, (m * n) ** 0.5, jnp.float32)
+    u, vt = jnp.full((m, 1), m**-0.5), jnp.full((1, n), n**-0.5)
+    deep = _scaled_penalty(penalty, DeepLinear.from_svd(u, s, vt, depth), table)
+    shallow = _scaled_penalty(penalty, DeepLinear.from_svd(u, s, vt, 2), table)
+    return strength * float(deep / shallow)
+
+
+def _in_units(model: BiasedNetwork, mean: float, spread: float) -> Completion:
+    return Completion(
+        network=model.network.scaled(spread),
+        row_bias=np.asarray(model.row_bias, np.float64) * spread,
+        column_bias=np.asarray(model.column_bias, np.float64) * spread,
+        mean=mean,
+        alpha=float("nan"),
+        held_out_error=float("nan"),
+        path=(),
+        objective=float("nan"),
+        sweeps=0,
+        converged=False,
+    )
