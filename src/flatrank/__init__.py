@@ -1,5 +1,6 @@
 """Matrix recovery by deep matrix factorisation, with its inductive bias made explicit."""
 
+from .estimators import MatrixCompleter as MatrixCompleter
 from .flatness import flatten as flatten
 from .flatness import layer_traces as layer_traces
 from .flatness import loss as loss

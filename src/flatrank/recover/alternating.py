@@ -21,6 +21,7 @@ from .buckets import Bucket, LineBuckets, in_turn
 from .penalties import AbstractPenalty, Flatness, WeightDecay
 
 _INNER_STEPS = 12
+_HISTORY = 256
 
 
 class Table(eqx.Module):
@@ -45,27 +46,27 @@ class BiasedNetwork(eqx.Module):
 
 
 class Fit(NamedTuple):
-    """A fit and how it ended."""
+    """A fit, the objective after each of its sweeps (NaN beyond the last), and their number."""
 
     model: BiasedNetwork
-    objective: Array
+    history: Array
     sweeps: Array
 
 
-class LineProblem(NamedTuple):
+class LineProblem(eqx.Module):
     """What a line's own least-squares problem needs to know about all other lines.
 
-    `features` (n + 1, q) end with a column of ones for the line's bias, `offsets` (n + 1,) are the
-    other side's biases, `weights` (n + 1, t) and `grams` (t, q, q) make up the line's penalty: the sum
-    over its entries b and over t of weights[b, t] * x^T grams[t] x, on top of x^T ridge x. The last
-    row of each is zero: it is where padding points.
+    `features` (n + 1, q) end with a column for the line's bias, `offsets` (n + 1,) are the other
+    side's biases. The line's penalty is the sum over its entries b and over t of
+    weights[b, t] * x^T grams[t] x, on top of ridge * ||x||^2; with grams None, of weights[b, t] *
+    ||x||^2 (depth 2). The last row of each is zero: it is where padding points.
     """
 
-    features: Array
-    offsets: Array
-    weights: Array
-    grams: Array
-    ridge: Array
+    features: Float[Array, "n1 q"]
+    offsets: Float[Array, " n1"]
+    weights: Float[Array, "n1 t"]
+    grams: Float[Array, "t q q"] | None
+    ridge: Float[Array, ""]
 
 
 def check_penalty(penalty: AbstractPenalty) -> None:
@@ -78,7 +79,11 @@ def check_penalty(penalty: AbstractPenalty) -> None:
 
 
 def last_layer_problem(
-    model: BiasedNetwork, penalty: AbstractPenalty, strength: Array, count: Array
+    model: BiasedNetwork,
+    penalty: AbstractPenalty,
+    strength: Array,
+    count: Array,
+    biased: bool = True,
 ) -> LineProblem:
     """The problem of one row of the last layer and its bias, all other parameters held."""
     lowers = model.network.lowers()
@@ -86,54 +91,70 @@ def last_layer_problem(
     assert below is not None
     width, n = below.shape
     dtype = below.dtype
-    features = jnp.concatenate([below.T, jnp.ones((n, 1), dtype)], axis=1)
-    if isinstance(penalty, Flatness):
-        # 2 strength sum_b sum_{j<L} ||Q_j[:, b]||^2 ||B_j^T x||^2 with B_j = W_{L-1} ... W_{j+1}.
-        weights = jnp.stack(
-            [jnp.ones(n, dtype) if Q is None else jnp.sum(Q**2, axis=0) for Q in lowers[:-1]], axis=1
-        )
-        inner = jnp.eye(width, dtype=dtype)
-        grams = [inner]
-        for layer in model.network.layers[-2:0:-1]:
-            inner = inner @ layer
-            grams.append(inner @ inner.T)
-        grams = [jnp.pad(gram, (0, 1)) for gram in grams[::-1]]
-        # The bias is a rank-one term of its own: its flatness is twice its number of entries.
-        grams.append(jnp.zeros((width + 1, width + 1), dtype).at[width, width].set(1.0))
-        weights = jnp.concatenate([weights, jnp.ones((n, 1), dtype)], axis=1)
-        ridge = jnp.zeros((width + 1, width + 1), dtype)
-        stacked = 2 * strength * jnp.stack(grams)
+    features = jnp.concatenate([below.T, jnp.full((n, 1), float(biased), dtype)], axis=1)
+    grams, ridge = None, jnp.zeros((), dtype)
+    if isinstance(penalty, WeightDecay):
+        weights, ridge = jnp.zeros((n, 1), dtype), strength * count
+    elif model.network.depth == 2:
+        weights = jnp.full((n, 1), 2 * strength, dtype)
     else:
-        weights, stacked = jnp.zeros((n, 0), dtype), jnp.zeros((0, width + 1, width + 1), dtype)
-        ridge = strength * count * jnp.eye(width + 1, dtype=dtype)
+        # 2 strength sum_b sum_{j<L} ||Q_j[:, b]||^2 ||B_j^T x||^2 with B_j = W_{L-1} ... W_{j+1}.
+        products = [jnp.eye(width, dtype=dtype)]
+        for layer in model.network.layers[-2:0:-1]:
+            products.append(products[-1] @ layer)
+        grams = jnp.stack([jnp.pad(B @ B.T, (0, 1)) for B in products[::-1]])
+        # The bias is a rank-one term of its own: its flatness is twice its number of entries.
+        grams = jnp.concatenate([grams, jnp.zeros_like(grams[:1]).at[0, width, width].set(1.0)])
+        ones = jnp.ones(n, dtype)
+        squares = [ones if Q is None else jnp.sum(Q**2, axis=0) for Q in lowers[:-1]]
+        weights = 2 * strength * jnp.stack([*squares, ones], axis=1)
     one_more = [(0, 1), (0, 0)]
     return LineProblem(
         jnp.pad(features, one_more),
         jnp.pad(model.column_bias, (0, 1)),
         jnp.pad(weights, one_more),
-        stacked,
+        grams,
         ridge,
     )
 
 
+@eqx.filter_jit
 def solve_lines(lines: LineBuckets, problem: LineProblem) -> Float[Array, "lines q"]:
     """The minimiser of each line's own problem, zero for a line without entries."""
     q = problem.features.shape[1]
     dtype = problem.features.dtype
     floor = 10 * jnp.finfo(dtype).eps
-    eye = jnp.eye(q, dtype=dtype)[None]
+
+    def solve(after: Array, system: Array, right: Array) -> Array:
+        size = system.shape[-1]
+        trace = jnp.trace(system, axis1=1, axis2=2)
+        level = after + floor * jnp.where(trace > 0, trace / size, 1.0)
+        factor = jnp.linalg.cholesky(
+            system + level[:, None, None] * jnp.eye(size, dtype=dtype)[None]
+        )
+        return jax.scipy.linalg.cho_solve((factor, True), right[..., None])[..., 0]
 
     def block(after: Array, bucket: Bucket) -> tuple[Array, Array]:
-        seen = problem.features[bucket.others]
-        target = bucket.values - problem.offsets[bucket.others]
-        weighted = seen * bucket.weights[..., None]
+        root = jnp.sqrt(bucket.weights)
+        seen = problem.features[bucket.others] * root[..., None]
+        target = (bucket.values - problem.offsets[bucket.others]) * root
         shares = jnp.einsum("bd,bdt->bt", bucket.weights, problem.weights[bucket.others])
-        system = problem.ridge[None] + jnp.einsum("bt,tpq->bpq", shares, problem.grams)
-        system = system + jnp.einsum("bdp,bdq->bpq", weighted, seen)
-        level = after + floor * jnp.maximum(jnp.trace(system, axis1=1, axis2=2), 1.0) / q
-        factor = jnp.linalg.cholesky(system + level[:, None, None] * eye)
-        right = jnp.einsum("bdp,bd->bp", weighted, target)
-        x = jax.scipy.linalg.cho_solve((factor, True), right[..., None])[..., 0]
+        if problem.grams is None:
+            # One number per line: with fewer entries than features, the system of the entries
+            # (seen seen^T + p I) a = target, x = seen^T a, is the smaller one.
+            share = problem.ridge + jnp.sum(shares, axis=1)
+            capacity = seen.shape[1]
+            size = min(capacity, q)
+            added = share[:, None, None] * jnp.eye(size, dtype=dtype)[None]
+            if capacity < q:
+                a = solve(after, jnp.einsum("bdp,bep->bde", seen, seen) + added, target)
+                x = jnp.einsum("bdp,bd->bp", seen, a)
+                return x[0, 0], x
+        else:
+            eye = jnp.eye(q, dtype=dtype)[None]
+            added = problem.ridge * eye + jnp.einsum("bt,tpq->bpq", shares, problem.grams)
+        right = jnp.einsum("bdp,bd->bp", seen, target)
+        x = solve(after, jnp.einsum("bdp,bdq->bpq", seen, seen) + added, right)
         return x[0, 0], x
 
     return lines.lines_of([x for _, x in in_turn(block, list(lines.buckets), dtype)])
@@ -152,9 +173,7 @@ def _solve_last_layer(
     count: Array,
     biased: bool,
 ) -> BiasedNetwork:
-    problem = last_layer_problem(model, penalty, strength, count)
-    if not biased:
-        problem = problem._replace(features=problem.features.at[:, -1].set(0.0))
+    problem = last_layer_problem(model, penalty, strength, count, biased)
     solved = solve_lines(lines, problem)
     layers = (*model.network.layers[:-1], solved[:, :-1])
     row_bias = solved[:, -1] if biased else model.row_bias
@@ -233,7 +252,7 @@ def alternate(
     """Sweep over the layers until the objective falls by less than `tolerance` in a sweep."""
 
     def sweep(carry: tuple) -> tuple:
-        model, now, _, sweeps = carry
+        model, now, _, sweeps, history = carry
         model = _solve_last_layer(model, table.by_row, penalty, strength, table.count, biased)
         for j in range(model.network.depth - 2, 0, -1):
             model = _solve_inner_layer(model, j, table, penalty, strength)
@@ -241,13 +260,16 @@ def alternate(
             _transposed(model), table.by_column, penalty, strength, table.count, biased
         )
         model = _transposed(other)
-        return model, objective(model, table, penalty, strength), now, sweeps + 1
+        after = objective(model, table, penalty, strength)
+        history = history.at[jnp.minimum(sweeps, _HISTORY - 1)].set(after / table.count)
+        return model, after, now, sweeps + 1, history
 
     def falling(carry: tuple) -> Array:
-        _, now, before, sweeps = carry
+        _, now, before, sweeps, _ = carry
         return (sweeps < max_sweeps) & (now < (1 - tolerance) * before)
 
     start = objective(model, table, penalty, strength)
-    initial = (model, start, jnp.full_like(start, jnp.inf), jnp.asarray(0))
-    model, now, _, sweeps = jax.lax.while_loop(falling, sweep, initial)
-    return Fit(model, now / table.count, sweeps)
+    history = jnp.full(_HISTORY, jnp.nan, start.dtype)
+    initial = (model, start, jnp.full_like(start, jnp.inf), jnp.asarray(0), history)
+    model, _, _, sweeps, history = jax.lax.while_loop(falling, sweep, initial)
+    return Fit(model, history, sweeps)

@@ -1,7 +1,7 @@
 """A table with holes: scaling, the path of penalty strengths, and the choice on held-out entries."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import jax
@@ -11,14 +11,15 @@ import scipy.sparse
 import scipy.sparse.linalg
 
 from .._checks import require_memory
+from ..measurements import IsotropicMeasurements
 from ..network import DeepLinear
 from ..norms import effective_rank
 from .alternating import BiasedNetwork, Table, alternate, check_penalty
 from .buckets import line_buckets
 from .penalties import AbstractPenalty, Flatness
 
-# Strengths on the path fall by this factor; it ends after this many in a row without improvement.
-_PATH_RATIO = 0.6
+# Strengths on the path fall by this factor; it ends this many steps after the best.
+_PATH_RATIO = 0.5
 _PATH_LENGTH = 24
 _PATIENCE = 2
 _PATH_SWEEPS = 6
@@ -40,8 +41,9 @@ class Completion:
     """mean + W + row bias + column bias, in the units of the data, and how it was chosen.
 
     `held_out_error` is the root mean square error on the entries held out for the choice of `alpha`
-    (NaN when alpha was given), `residuals` those entries' residuals. `objective` is that of the last
-    fit, in units of the variance of the data.
+    (NaN when alpha was given), and `held_rows`, `held_columns`, `held_residuals` are those entries
+    and what they differed by. `history` is the last fit's objective after each sweep, in units of
+    the variance of the data.
     """
 
     network: DeepLinear
@@ -51,19 +53,21 @@ class Completion:
     alpha: float
     held_out_error: float
     path: tuple[PathStep, ...]
-    objective: float
-    sweeps: int
+    history: np.ndarray
     converged: bool
-    residuals: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    held_rows: np.ndarray
+    held_columns: np.ndarray
+    held_residuals: np.ndarray
+
+    @property
+    def sweeps(self) -> int:
+        """The number of sweeps of the last fit."""
+        return len(self.history)
 
     def predict(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The completed entries at (rows_i, columns_i), shape (N,)."""
-        left, right = (np.asarray(factor) for factor in self.network.factors())
-        out = np.empty(len(rows), np.float64)
-        for start in range(0, len(rows), 2**18):
-            part = slice(start, start + 2**18)
-            out[part] = np.einsum("ek,ek->e", left[rows[part]], right.T[columns[part]])
-        return out + self.mean + self.row_bias[rows] + self.column_bias[columns]
+        model = BiasedNetwork(self.network, self.row_bias, self.column_bias)
+        return self.mean + _predict(model, rows, columns)
 
     def matrix(self) -> np.ndarray:
         """The whole completed table, shape (m, n). Raises MemoryError before it would not fit."""
@@ -87,8 +91,8 @@ def complete(
     biases: bool = True,
     validation_fraction: float = 0.1,
     seed: int = 0,
-    tolerance: float = 1e-4,
-    max_sweeps: int = 50,
+    tolerance: float = 3e-4,
+    max_sweeps: int = 30,
     on_step: Callable[[str, float], None] | None = None,
 ) -> Completion:
     """Fit W + biases to observed entries by alternating exact minimisation, float32.
@@ -123,7 +127,7 @@ def complete(
 
     def fit(
         model: BiasedNetwork, table: Table, strength: float, sweeps: int, tolerance: float
-    ) -> tuple[BiasedNetwork, float, int]:
+    ) -> tuple[BiasedNetwork, np.ndarray]:
         done = alternate(
             _rekindled(model, penalty, strength),
             table,
@@ -133,52 +137,61 @@ def complete(
             jnp.asarray(sweeps),
             biases,
         )
-        return done.model, float(done.objective), int(done.sweeps)
+        return done.model, np.asarray(done.history)[: int(done.sweeps)]
 
     def held_out_residuals(model: BiasedNetwork) -> np.ndarray:
-        fitted = _in_units(model, 0.0, 1.0).predict(rows[held], columns[held])
-        return unit[held] - fitted
+        return unit[held] - _predict(model, rows[held], columns[held])
 
     def walk(
         model: BiasedNetwork, strengths: list[float], warm: bool
-    ) -> tuple[list[PathStep], int, BiasedNetwork]:
+    ) -> tuple[list[PathStep], float, BiasedNetwork]:
+        """Falling strengths until the error rises, then one on either side of the best."""
         steps: list[PathStep] = []
-        best, best_model, start = 0, model, model
-        for index, strength in enumerate(strengths):
-            tell("choosing the penalty strength", index / len(strengths))
-            model, _, sweeps = fit(model if warm else start, table, strength, _PATH_SWEEPS, 1e-3)
-            error = float(np.sqrt(np.mean(held_out_residuals(model) ** 2)))
-            rank = float(effective_rank(model.network))
-            steps.append(PathStep(strength, error, rank, sweeps))
-            if error < steps[best].held_out_error or index == 0:
-                best, best_model = index, model
-            elif index - best >= _PATIENCE:
+        start, models = model, []
+
+        def visit(model: BiasedNetwork, strength: float) -> None:
+            tell("choosing the penalty strength", len(steps) / (len(strengths) + 2))
+            fitted, history = fit(model if warm else start, table, strength, _PATH_SWEEPS, 1e-3)
+            error = float(np.sqrt(np.mean(held_out_residuals(fitted) ** 2)))
+            rank = float(effective_rank(fitted.network))
+            steps.append(PathStep(strength, error, rank, len(history)))
+            models.append(fitted)
+
+        def best() -> int:
+            return int(np.argmin([step.held_out_error for step in steps]))
+
+        for strength in strengths:
+            visit(models[-1] if models else start, strength)
+            if len(steps) - 1 - best() >= _PATIENCE:
                 break
-        return steps, best, best_model
+        centre = best()
+        for factor in (_PATH_RATIO**-0.5, _PATH_RATIO**0.5):
+            visit(models[centre], steps[centre].alpha * factor)
+        chosen = best()
+        in_order = sorted(steps, key=lambda step: -step.alpha)
+        return in_order, steps[chosen].alpha, models[chosen]
 
     path: list[PathStep] = []
     if alpha == "auto":
         largest = _largest_strength(rows, columns, unit, ~held, shape, penalty)
         strengths = [largest * _PATH_RATIO ** (i + 1) for i in range(_PATH_LENGTH)]
-        path, best, model = walk(model, strengths, warm=True)
-        strength = path[best].alpha
+        path, strength, model = walk(model, strengths, warm=True)
     else:
         strength = float(alpha) / to_data
     if depth > 2:
         # Depth 3 and more have a saddle at zero: start from the depth-2 matrix.
         if alpha != "auto":
-            flat = _matching_strength(model, penalty, strength, table, depth)
-            model, _, _ = fit(model, table, flat, _PATH_SWEEPS, 1e-3)
+            flat = _matching_strength(shape, penalty, strength, depth)
+            model, _ = fit(model, table, flat, _PATH_SWEEPS, 1e-3)
         shallow = model.network
-        flat_penalty = float(_scaled_penalty(penalty, shallow, table))
+        flat_penalty = float(_scaled_penalty(penalty, shallow))
         network = DeepLinear.from_svd(*shallow.svd(), depth, width)
         model = BiasedNetwork(network, model.row_bias, model.column_bias)
         if alpha == "auto":
-            deep_penalty = float(_scaled_penalty(penalty, network, table))
+            deep_penalty = float(_scaled_penalty(penalty, network))
             middle = strength * flat_penalty / max(deep_penalty, 1e-30)
             strengths = [middle * _PATH_RATIO**i for i in range(-3, 5)]
-            path, best, model = walk(model, strengths, warm=False)
-            strength = path[best].alpha
+            path, strength, model = walk(model, strengths, warm=False)
 
     error, residuals = float("nan"), np.zeros(0)
     if alpha == "auto":
@@ -186,13 +199,12 @@ def complete(
         error = float(np.sqrt(np.mean(residuals**2)))
         table = _table(rows, columns, unit, np.ones_like(held), shape, width)
     tell("fitting all entries", 0.9)
-    model, objective, sweeps = fit(model, table, strength, max_sweeps, tolerance)
+    model, history = fit(model, table, strength, max_sweeps, tolerance)
     tell("done", 1.0)
-    fitted = _in_units(model, mean, spread)
     return Completion(
-        network=fitted.network,
-        row_bias=fitted.row_bias,
-        column_bias=fitted.column_bias,
+        network=model.network.scaled(spread),
+        row_bias=np.asarray(model.row_bias, np.float64) * spread,
+        column_bias=np.asarray(model.column_bias, np.float64) * spread,
         mean=mean,
         alpha=strength * to_data,
         held_out_error=error * spread,
@@ -200,10 +212,11 @@ def complete(
             PathStep(s.alpha * to_data, s.held_out_error * spread, s.effective_rank, s.sweeps)
             for s in path
         ),
-        objective=objective,
-        sweeps=sweeps,
-        converged=sweeps < max_sweeps,
-        residuals=residuals * spread,
+        history=history,
+        converged=len(history) < max_sweeps,
+        held_rows=rows[held],
+        held_columns=columns[held],
+        held_residuals=residuals * spread,
     )
 
 
@@ -283,40 +296,34 @@ def _largest_strength(
     return float(largest) or 1.0
 
 
-def _scaled_penalty(penalty: AbstractPenalty, network: DeepLinear, table: Table) -> jax.Array:
+def _scaled_penalty(penalty: AbstractPenalty, network: DeepLinear) -> jax.Array:
     """The penalty of a network, the trace of the Hessian for evenly spread entries."""
     m, n = network.shape
-    if not isinstance(penalty, Flatness):
-        return jnp.sum(jnp.stack([jnp.sum(layer**2) for layer in network.layers]))
-    forms = [
-        (float(m) if P is None else jnp.sum(P**2)) * (float(n) if Q is None else jnp.sum(Q**2))
-        for P, Q in zip(network.uppers(), network.lowers(), strict=True)
-    ]
-    return 2 * jnp.sum(jnp.stack(forms)) / (m * n)
+    return penalty(network, IsotropicMeasurements(network.shape)) / (
+        m * n if isinstance(penalty, Flatness) else 1
+    )
 
 
 def _matching_strength(
-    model: BiasedNetwork, penalty: AbstractPenalty, strength: float, table: Table, depth: int
+    shape: tuple[int, int], penalty: AbstractPenalty, strength: float, depth: int
 ) -> float:
     """A depth-2 strength that weighs a matrix of unit entries as `strength` does at this depth."""
-    m, n = model.network.shape
-    s = jnp.full(1, (m * n) ** 0.5, jnp.float32)
-    u, vt = jnp.full((m, 1), m**-0.5), jnp.full((1, n), n**-0.5)
-    deep = _scaled_penalty(penalty, DeepLinear.from_svd(u, s, vt, depth), table)
-    shallow = _scaled_penalty(penalty, DeepLinear.from_svd(u, s, vt, 2), table)
+    m, n = shape
+    u, s, vt = (
+        jnp.full(size, value, jnp.float32)
+        for size, value in (((m, 1), m**-0.5), (1, (m * n) ** 0.5), ((1, n), n**-0.5))
+    )
+    deep = _scaled_penalty(penalty, DeepLinear.from_svd(u, s, vt, depth))
+    shallow = _scaled_penalty(penalty, DeepLinear.from_svd(u, s, vt, 2))
     return strength * float(deep / shallow)
 
 
-def _in_units(model: BiasedNetwork, mean: float, spread: float) -> Completion:
-    return Completion(
-        network=model.network.scaled(spread),
-        row_bias=np.asarray(model.row_bias, np.float64) * spread,
-        column_bias=np.asarray(model.column_bias, np.float64) * spread,
-        mean=mean,
-        alpha=float("nan"),
-        held_out_error=float("nan"),
-        path=(),
-        objective=float("nan"),
-        sweeps=0,
-        converged=False,
-    )
+def _predict(model: BiasedNetwork, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The model's values at (rows_i, columns_i), gathered a bounded part at a time."""
+    left, right = (np.asarray(factor) for factor in model.network.factors())
+    row_bias, column_bias = np.asarray(model.row_bias), np.asarray(model.column_bias)
+    out = np.empty(len(rows), np.float64)
+    for start in range(0, len(rows), 2**18):
+        i, j = rows[start : start + 2**18], columns[start : start + 2**18]
+        out[start : start + 2**18] = np.einsum("ek,ek->e", left[i], right.T[j])
+    return out + row_bias[rows] + column_bias[columns]

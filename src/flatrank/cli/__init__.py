@@ -1,0 +1,22 @@
+"""The command line: thin, it only reads arguments, shows progress and writes files."""
+
+import jax
+import typer
+
+from .complete import complete
+from .demo import demo
+
+app = typer.Typer(
+    help="Recover matrices from few measurements by deep matrix factorisation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(complete)
+app.command()(demo)
+
+
+def main() -> None:
+    """Run the command line in float64, which exact recovery needs."""
+    jax.config.update("jax_enable_x64", True)
+    app()

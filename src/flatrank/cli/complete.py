@@ -1,0 +1,87 @@
+"""flatrank complete: a table with holes in, the whole table out."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..data import Triplets, check_writable, read_table, write_completed
+from ..estimators import MatrixCompleter
+from ..experiments.completion import complete_entries
+from ..experiments.report import write_report
+from .screen import console, progress, reports_bad_input, show_facts
+
+
+class Penalty(StrEnum):
+    """The inductive biases."""
+
+    flatness = "flatness"
+    weight_decay = "weight-decay"
+
+
+@reports_bad_input
+def complete(
+    input: Annotated[
+        Path,
+        typer.Argument(
+            help=".npy, .npz, .csv, .tsv or .parquet; an empty cell, NULL or NaN is missing.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option(help="Where to write the whole table, in any of the same formats.")
+    ],
+    depth: Annotated[int, typer.Option(help="Layers of the network, at least 2.")] = 2,
+    penalty: Annotated[Penalty, typer.Option(help="The inductive bias.")] = Penalty.flatness,
+    alpha: Annotated[
+        str, typer.Option(help="Penalty strength, or 'auto' to choose it on held-out entries.")
+    ] = "auto",
+    row: Annotated[
+        str | None, typer.Option(help="Long form: the column that names the row, as user.")
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Long form: the column that names the column, as item.")
+    ] = None,
+    value: Annotated[
+        str | None, typer.Option(help="Long form: the column that has the value, as rating.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write a report with pictures to this .html file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides the held-out entries.")] = 0,
+) -> None:
+    """Fill the holes of a table: numbers in a file, missing where empty, NULL or NaN."""
+    named = {"--row": row, "--column": column, "--value": value}
+    missing = [option for option, name in named.items() if name is None]
+    if missing and len(missing) < 3:
+        raise ValueError(
+            f"A table in long form needs --row, --column and --value; {', '.join(missing)} missing."
+        )
+    check_writable(output)
+    if report is not None:
+        check_writable(report, (".html",))
+    completer = MatrixCompleter(
+        depth, penalty.value, _strength(alpha), random_state=seed
+    )
+    triplets = Triplets(row, column, value) if row and column and value else None
+    with progress(f"reading {input}") as on_step:
+        table = read_table(input, triplets)
+        completed = complete_entries(table, completer, on_step)
+        on_step(f"writing {output}", 1.0)
+        write_completed(output, table, completed.filled)
+        if report is not None:
+            on_step(f"writing {report}", 1.0)
+            write_report(report, f"{input.name}, completed", [completed.section()])
+    show_facts(f"{input} -> {output}", completed.facts())
+    if report is not None:
+        console.print(f"Report: {report}")
+
+
+def _strength(alpha: str) -> float | str:
+    if alpha == "auto":
+        return alpha
+    try:
+        return float(alpha)
+    except ValueError:
+        raise ValueError(f"--alpha must be 'auto' or a positive number, found {alpha!r}.") from None

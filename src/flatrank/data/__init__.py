@@ -1,0 +1,12 @@
+"""Readers and writers of tables with holes, synthetic matrices, real data."""
+
+from .readers import READABLE as READABLE
+from .readers import read_table as read_table
+from .real import indian_pines as indian_pines
+from .synthetic import low_rank_matrix as low_rank_matrix
+from .table import EntryTable as EntryTable
+from .table import Triplets as Triplets
+from .writers import WRITABLE as WRITABLE
+from .writers import atomically as atomically
+from .writers import check_writable as check_writable
+from .writers import write_completed as write_completed

@@ -1,0 +1,311 @@
+"""scikit-learn estimators."""
+
+import warnings
+from typing import Any, Self
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._checks import require_memory
+from .flatness import trace_of_hessian
+from .measurements import EntryMeasurements
+from .norms import effective_rank, nuclear_norm
+from .recover import AbstractPenalty, Flatness, WeightDecay
+from .recover.alternating import BiasedNetwork, last_layer_problem, solve_lines
+from .recover.buckets import line_buckets
+from .recover.complete import Completion, complete
+
+_PENALTIES = {"flatness": Flatness, "weight-decay": WeightDecay}
+
+
+class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Fill the holes of a table by a deep matrix factorisation, without choosing a rank.
+
+    The model is mean + row bias + column bias + W, W the end-to-end matrix of a deep linear network,
+    fitted to the observed entries with a penalty on its layers (see `flatrank.recover.complete`).
+
+    X is an array with NaN for missing, or a scipy.sparse matrix, in which *stored* entries are
+    observed (a stored zero is an observed zero) and all others are missing.
+
+    Parameters
+    ----------
+    depth : int, default 2
+        Number of layers, at least 2.
+    penalty : "flatness" | "weight-decay" | Flatness() | WeightDecay(), default "flatness"
+        The inductive bias: trace of the Hessian, or sum of squares of the layers.
+    alpha : float | "auto", default "auto"
+        Penalty strength: mean square error + alpha * penalty, in the units of X. "auto" chooses it
+        on held-out entries along a warm-started path.
+    width : int | None, default None
+        Bound on the rank; None allows 32, or less where the entries could not determine so much.
+    biases : bool, default True
+        Whether rows and columns have biases of their own.
+    validation_fraction : float, default 0.1
+        Fraction of the observed entries held out when alpha is "auto".
+    tolerance : float, default 3e-4
+        The last fit ends when a sweep lowers its objective by less than this fraction.
+    max_sweeps : int, default 30
+        The last fit ends after this many sweeps at the latest.
+    random_state : int | RandomState | None, default None
+        Decides the held-out entries and the random start.
+
+    Attributes
+    ----------
+    completion_ : Completion
+        The fitted model: `predict(rows, columns)`, `matrix()`, `network`, biases, `path`.
+    alpha_ : float
+        The penalty strength used.
+    held_out_error_ : float
+        Root mean square error on the held-out entries; NaN if alpha was given.
+    effective_rank_, nuclear_norm_, trace_of_hessian_ : float
+        Of the network, biases left out.
+    """
+
+    def __init__(
+        self,
+        depth: int = 2,
+        penalty: str | AbstractPenalty = "flatness",
+        alpha: float | str = "auto",
+        *,
+        width: int | None = None,
+        biases: bool = True,
+        validation_fraction: float = 0.1,
+        tolerance: float = 3e-4,
+        max_sweeps: int = 30,
+        random_state: Any = None,
+    ):
+        self.depth = depth
+        self.penalty = penalty
+        self.alpha = alpha
+        self.width = width
+        self.biases = biases
+        self.validation_fraction = validation_fraction
+        self.tolerance = tolerance
+        self.max_sweeps = max_sweeps
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Fit the model to the observed entries of X, shape (m, n).
+
+        Raises ValueError for infinite values, for parameters out of range and for a table without
+        an observed entry. Warns about rows and columns without one, which are completed from the
+        statistics of the others.
+        """
+        del y
+        X = self._validated(X, reset=True)
+        rows, columns, values = _observed(X)
+        if len(values) == 0:
+            raise ValueError(
+                f"X has no observed entry (all {X.shape[0]} x {X.shape[1]} are missing): "
+                "there is nothing to complete it from."
+            )
+        return self.fit_entries(rows, columns, values, X.shape)
+
+    def fit_entries(
+        self,
+        rows: np.ndarray,
+        columns: np.ndarray,
+        values: np.ndarray,
+        shape: tuple[int, int],
+        on_step: Any = None,
+    ) -> Self:
+        """Fit the model to values at (rows_i, columns_i) of a table of a given shape.
+
+        `on_step(what, fraction done)` is called as the work proceeds. Raises as `fit` does, and
+        ValueError for indices out of range or an entry given twice.
+        """
+        penalty = self._checked_parameters()
+        values = np.asarray(values)
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"`values` has {np.sum(~np.isfinite(values))} NaN or infinite value(s): remove them."
+            )
+        A = EntryMeasurements(rows, columns, shape)
+        rows, columns = np.asarray(A.rows), np.asarray(A.columns)
+        for name, indices, size in zip(("row", "column"), (rows, columns), A.shape, strict=True):
+            empty = np.sum(np.bincount(indices, minlength=size) == 0)
+            if empty:
+                warnings.warn(
+                    f"{empty} {name}(s) of X have no observed entry: they are completed from the "
+                    f"statistics of the others.",
+                    stacklevel=2,
+                )
+        self.n_features_in_ = A.shape[1]
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        self.completion_: Completion = complete(
+            rows,
+            columns,
+            values,
+            A.shape,
+            self.depth,
+            penalty,
+            self.alpha,  # type: ignore[arg-type]
+            self.width,
+            self.biases,
+            self.validation_fraction,
+            seed,
+            self.tolerance,
+            self.max_sweeps,
+            on_step,
+        )
+        network = self.completion_.network
+        self.alpha_ = self.completion_.alpha
+        self.held_out_error_ = self.completion_.held_out_error
+        self.effective_rank_ = float(effective_rank(network))
+        self.nuclear_norm_ = float(nuclear_norm(network))
+        self.trace_of_hessian_ = float(trace_of_hessian(network, A))
+        self.n_observed_ = len(values)
+        return self
+
+    def predict_entries(self, rows: Any, columns: Any) -> np.ndarray:
+        """The model's values at (rows_i, columns_i) of the fitted table, shape (N,).
+
+        Raises ValueError for indices out of range.
+        """
+        check_is_fitted(self)
+        pairs = []
+        for name, indices, size in zip(
+            ("rows", "columns"), (rows, columns), self.completion_.network.shape, strict=True
+        ):
+            array = np.asarray(indices)
+            if array.dtype.kind not in "iu" or array.ndim != 1:
+                raise ValueError(
+                    f"`{name}` must be a one-dimensional array of integers, found {array.dtype} of "
+                    f"shape {array.shape}."
+                )
+            if array.size and (array.min() < 0 or array.max() >= size):
+                raise ValueError(
+                    f"`{name}` has indices in {array.min()}..{array.max()}, outside 0..{size - 1} "
+                    "of the fitted table: use `transform` for new rows."
+                )
+            pairs.append(array)
+        if len(pairs[0]) != len(pairs[1]):
+            raise ValueError(
+                f"`rows` has {len(pairs[0])} indices and `columns` has {len(pairs[1])}: "
+                "pass one of each per entry."
+            )
+        return self.completion_.predict(*pairs)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """X with its holes filled, shape (rows of X, n); observed entries are kept.
+
+        Each row is fitted on its own, by the exact minimiser of the last layer's problem, so that
+        rows that were not in the training table need no new fit. Raises ValueError for infinite
+        values or another number of columns, MemoryError for a result that would not fit.
+        """
+        check_is_fitted(self)
+        X = self._validated(X, reset=False)
+        count, n = X.shape
+        require_memory(
+            16 * count * n, f"The completed {count} x {n} table", "transform fewer rows at a time"
+        )
+        rows, columns, values = _observed(X)
+        filled = self._fold_in(rows, columns, values, count)
+        filled[rows, columns] = values
+        return filled.astype(X.dtype, copy=False)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Minus the root mean square error on a tenth of X's entries, each row fitted to the rest.
+
+        The tenth is drawn with `random_state`; larger is better, as scikit-learn wants it.
+        """
+        del y
+        check_is_fitted(self)
+        X = self._validated(X, reset=False)
+        rows, columns, values = _observed(X)
+        if len(values) == 0:
+            raise ValueError("X has no observed entry: there is nothing to score.")
+        random = check_random_state(self.random_state)
+        hidden = random.permutation(len(values)) < max(1, len(values) // 10)
+        filled = self._fold_in(rows[~hidden], columns[~hidden], values[~hidden], X.shape[0])
+        return -float(np.sqrt(np.mean((filled[rows, columns] - values)[hidden] ** 2)))
+
+    def _fold_in(
+        self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, count: int
+    ) -> np.ndarray:
+        """The model's values on `count` rows of which some entries are known, (count, n), float64."""
+        fitted = self.completion_
+        n = fitted.network.shape[1]
+        penalty = self._checked_parameters()
+        # The rows' problems have the scale of the data: all in float32, but relative to its spread.
+        scale = float(np.std(values)) if len(values) > 1 else 1.0
+        scale = scale or 1.0
+        network = fitted.network.scaled(1 / scale)
+        model = BiasedNetwork(
+            network,
+            jnp.zeros(network.shape[0], jnp.float32),
+            jnp.asarray(fitted.column_bias / scale, jnp.float32),
+        )
+        strength = fitted.alpha * scale ** (penalty.degree(self.depth) - 2)
+        problem = last_layer_problem(
+            model, penalty, jnp.float32(strength), jnp.float32(self.n_observed_), self.biases
+        )
+        unit = ((values - fitted.mean) / scale).astype(np.float32)
+        weights = np.ones(len(unit), np.float32)
+        lines = line_buckets(rows, columns, unit, weights, (count, n), network.width)
+        solved = np.asarray(solve_lines(lines, problem), np.float64) * scale
+        below = np.asarray(problem.features[:-1, :-1], np.float64)
+        bias = solved[:, -1:] if self.biases else 0.0
+        return solved[:, :-1] @ below.T + bias + fitted.column_bias[None] + fitted.mean
+
+    def _validated(self, X: Any, reset: bool) -> Any:
+        if isinstance(X, np.ma.MaskedArray):
+            X = X.astype(float).filled(np.nan)
+        return validate_data(
+            self,
+            X,
+            reset=reset,
+            accept_sparse=("csr", "coo", "csc"),
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+        )
+
+    def _checked_parameters(self) -> AbstractPenalty:
+        penalty = self.penalty
+        if isinstance(penalty, str):
+            if penalty not in _PENALTIES:
+                raise ValueError(
+                    f"`penalty` must be one of {sorted(_PENALTIES)}, found {penalty!r}."
+                )
+            penalty = _PENALTIES[penalty]()
+        for name, low in (("depth", 2), ("width", 1), ("max_sweeps", 1)):
+            value = getattr(self, name)
+            if name == "width" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+                raise ValueError(f"`{name}` must be an integer of at least {low}, found {value!r}.")
+        if self.alpha != "auto" and not (
+            isinstance(self.alpha, int | float | np.number) and 0 < self.alpha < np.inf
+        ):
+            raise ValueError(
+                f"`alpha` must be 'auto' or a positive number, found {self.alpha!r}; to interpolate "
+                "the entries exactly use `flatrank.recover`."
+            )
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(
+                f"`validation_fraction` must be between 0 and 1, found {self.validation_fraction!r}."
+            )
+        return penalty
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _observed(X: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, columns and values of the observed entries, row by row."""
+    if scipy.sparse.issparse(X):
+        coo = X.tocoo()
+        known = ~np.isnan(coo.data)
+        rows, columns, values = coo.row[known], coo.col[known], coo.data[known]
+        order = np.lexsort((columns, rows))
+        return rows[order], columns[order], values[order]
+    rows, columns = np.nonzero(~np.isnan(X))
+    return rows, columns, X[rows, columns]

@@ -1,0 +1,1 @@
+"""Experiments on real and synthetic data, and their reports."""

@@ -1,0 +1,94 @@
+"""One self-contained HTML file: what was asked, the numbers, the pictures."""
+
+import base64
+import io
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import jinja2
+from matplotlib.figure import Figure
+
+from ..data import atomically, check_writable
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a sentence or two, rows of a two-column table, and captioned figures."""
+
+    title: str
+    text: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    figures: tuple[tuple[str, Figure], ...] = ()
+
+
+_TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+  body { font: 16px/1.5 system-ui, sans-serif; color: #1d2733; max-width: 1000px;
+         margin: 2rem auto; padding: 0 1rem; }
+  h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
+  table { border-collapse: collapse; margin: 1rem 0; }
+  td { padding: .25rem 1.5rem .25rem 0; border-bottom: 1px solid #e3e8ee; }
+  td + td { font-variant-numeric: tabular-nums; text-align: right; padding-right: 0; }
+  figure { margin: 1.2rem 0; } img { max-width: 100%; }
+  figcaption { color: #55606c; font-size: .9rem; }
+  footer { color: #7a8591; font-size: .8rem; margin: 3rem 0 1rem; }
+</style>
+</head>
+<body>
+<h1>{{ title }}</h1>
+{% for section in sections %}
+<section>
+<h2>{{ section.title }}</h2>
+{% if section.text %}<p>{{ section.text }}</p>{% endif %}
+{% if section.facts %}<table>
+{% for name, value in section.facts %}<tr><td>{{ name }}</td><td>{{ value }}</td></tr>
+{% endfor %}</table>{% endif %}
+{% for caption, image in section.images %}
+<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ image }}">
+<figcaption>{{ caption }}</figcaption></figure>
+{% endfor %}
+</section>
+{% endfor %}
+<footer>{{ versions }}</footer>
+</body>
+</html>
+"""
+
+
+def write_report(path: str | Path, title: str, sections: list[Section]) -> None:
+    """Write the sections as one HTML file with its pictures inside, atomically.
+
+    Raises ValueError for a path that does not end in .html.
+    """
+    path = check_writable(path, (".html",))
+    names = ("flatrank", "jax", "numpy")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(_TEMPLATE).render(
+        title=title,
+        sections=[
+            {
+                "title": section.title,
+                "text": section.text,
+                "facts": section.facts,
+                "images": [(caption, _png(figure)) for caption, figure in section.figures],
+            }
+            for section in sections
+        ],
+        versions=f"{versions}, Python {platform.python_version()}, {platform.machine()}",
+    )
+    with atomically(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return base64.b64encode(buffer.getvalue()).decode()
