@@ -40,7 +40,9 @@ def as_real(value: Any, name: str, ndim: int) -> jax.Array:
     if not jax.numpy.issubdtype(array.dtype, jax.numpy.floating):
         array = array.astype(float)
     if not is_traced(array):
-        bad = int(jax.numpy.sum(~jax.numpy.isfinite(array)))
+        # A constant can be looked at inside `jit`, but only outside of its trace.
+        with jax.ensure_compile_time_eval():
+            bad = int(jax.numpy.sum(~jax.numpy.isfinite(array)))
         if bad:
             raise ValueError(
                 f"`{name}` has {bad} NaN or infinite value(s) out of {array.size}: "
@@ -62,7 +64,8 @@ def as_index(value: Any, name: str, bound: int) -> jax.Array:
             f"`{name}` must be one-dimensional, found shape {array.shape}: flatten it with `.ravel()`."
         )
     if array.size and not is_traced(array):
-        low, high = int(array.min()), int(array.max())
+        with jax.ensure_compile_time_eval():
+            low, high = int(array.min()), int(array.max())
         if low < 0 or high >= bound:
             raise ValueError(
                 f"`{name}` has index {low if low < 0 else high}, outside 0..{bound - 1}: "

@@ -1,7 +1,7 @@
 """scikit-learn estimators."""
 
 import warnings
-from typing import Any, Self
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -88,7 +88,7 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.max_sweeps = max_sweeps
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None) -> "MatrixCompleter":
         """Fit the model to the observed entries of X, shape (m, n).
 
         Raises ValueError for infinite values, for parameters out of range and for a table without
@@ -112,7 +112,7 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         values: np.ndarray,
         shape: tuple[int, int],
         on_step: Any = None,
-    ) -> Self:
+    ) -> "MatrixCompleter":
         """Fit the model to values at (rows_i, columns_i) of a table of a given shape.
 
         `on_step(what, fraction done)` is called as the work proceeds. Raises as `fit` does, and
@@ -254,7 +254,7 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _validated(self, X: Any, reset: bool) -> Any:
         if isinstance(X, np.ma.MaskedArray):
-            X = X.astype(float).filled(np.nan)
+            X = np.ma.filled(X.astype(float), np.nan)
         return validate_data(
             self,
             X,

@@ -1,5 +1,6 @@
 """The deep linear network W = W_L ... W_1: its products, its singular values, its initialisations."""
 
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -22,7 +23,7 @@ class DeepLinear(eqx.Module):
         layers = tuple(as_real(layer, f"layers[{j}]", 2) for j, layer in enumerate(layers))
         if not layers:
             raise ValueError("`layers` is empty: a network has at least one layer.")
-        for j, (lower, upper) in enumerate(zip(layers[:-1], layers[1:], strict=True)):
+        for j, (lower, upper) in enumerate(itertools.pairwise(layers)):
             if lower.shape[0] != upper.shape[1]:
                 raise ValueError(
                     f"`layers[{j}]` has {lower.shape[0]} rows and `layers[{j + 1}]` has "
@@ -132,7 +133,8 @@ class DeepLinear(eqx.Module):
         a width above min(m, n) pads with zeros.
         """
         matrix = as_real(matrix, "matrix", 2)
-        return cls.from_svd(*jnp.linalg.svd(matrix, full_matrices=False), depth, width)
+        u, s, vt = jnp.linalg.svd(matrix, full_matrices=False)
+        return cls.from_svd(u, s, vt, depth, width)
 
     @classmethod
     def from_svd(

@@ -43,7 +43,8 @@ def weighted_trace_norm(
         left, right = matrix.factors()
         weighted = (jnp.sqrt(row_weights)[:, None] * left, right * jnp.sqrt(column_weights)[None])
         return nuclear_norm(DeepLinear(weighted[::-1]))
-    return nuclear_norm(jnp.sqrt(row_weights)[:, None] * matrix * jnp.sqrt(column_weights)[None])
+    rows, columns = jnp.sqrt(row_weights)[:, None], jnp.sqrt(column_weights)[None]
+    return nuclear_norm(rows * matrix * columns)
 
 
 def effective_rank(matrix: Matrix) -> Float[Array, ""]:

@@ -61,9 +61,7 @@ def complete(
     check_writable(output)
     if report is not None:
         check_writable(report, (".html",))
-    completer = MatrixCompleter(
-        depth, penalty.value, _strength(alpha), random_state=seed
-    )
+    completer = MatrixCompleter(depth, penalty.value, _strength(alpha), random_state=seed)
     triplets = Triplets(row, column, value) if row and column and value else None
     with progress(f"reading {input}") as on_step:
         table = read_table(input, triplets)

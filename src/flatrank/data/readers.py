@@ -58,16 +58,16 @@ def _read_npz(path: Path) -> EntryTable:
                 stored = scipy.sparse.load_npz(path).tocoo()
                 known = ~np.isnan(stored.data.astype(float))
                 data = stored.data[known].astype(float)
-                return EntryTable(
-                    stored.row[known], stored.col[known], data, tuple(stored.shape)
-                )
+                return EntryTable(stored.row[known], stored.col[known], data, tuple(stored.shape))
             if len(names) != 1:
                 raise ValueError(
                     f"{path} holds {len(names)} arrays ({', '.join(names)}): store one table in it."
                 )
             return EntryTable.from_array(_checked_array(archive[names[0]], path))
     except (OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise ValueError(f"{path} is not a readable .npz file ({error}): write it again.") from error
+        raise ValueError(
+            f"{path} is not a readable .npz file ({error}): write it again."
+        ) from error
 
 
 def _load_array(path: Path, source: Any) -> np.ndarray:
@@ -78,7 +78,9 @@ def _load_array(path: Path, source: Any) -> np.ndarray:
             raise ValueError(
                 f"{path} holds Python objects, not numbers: save it with dtype float."
             ) from error
-        raise ValueError(f"{path} is not a readable .npy file ({error}): write it again.") from error
+        raise ValueError(
+            f"{path} is not a readable .npy file ({error}): write it again."
+        ) from error
     require_memory(4 * array.size * 8, f"Reading {path}", "split the table")
     return _checked_array(array, path)
 
@@ -127,7 +129,9 @@ def _read_csv(path: Path) -> EntryTable:
                     f"{found[0] if found else ''!r}: leave missing cells empty, or name the columns "
                     "of a table in long form with --row, --column and --value."
                 )
-        fetched = _fetch(connection, path, f"SELECT {casts} FROM {source}", [str(path)]).fetchnumpy()
+        fetched = _fetch(
+            connection, path, f"SELECT {casts} FROM {source}", [str(path)]
+        ).fetchnumpy()
     array = np.stack([_filled(fetched[name]) for name in names], axis=1)
     return EntryTable.from_array(array, np.asarray(first) if header else None)
 
@@ -162,7 +166,9 @@ def _read_triplets(path: Path, kind: str, triplets: Triplets) -> EntryTable:
         def fetch(query: str, parameters: list | None = None) -> Any:
             return _fetch(connection, path, query, parameters)
 
-        found = [name for name, *_ in fetch(f"DESCRIBE SELECT * FROM {source}", [str(path)]).fetchall()]
+        found = [
+            name for name, *_ in fetch(f"DESCRIBE SELECT * FROM {source}", [str(path)]).fetchall()
+        ]
         for name in (triplets.row, triplets.column, triplets.value):
             if name not in found:
                 raise ValueError(

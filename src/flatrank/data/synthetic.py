@@ -6,9 +6,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._checks import as_shape, positive_integer
 
 
-def low_rank_matrix(
-    key: PRNGKeyArray, shape: tuple[int, int], rank: int
-) -> Float[Array, "m n"]:
+def low_rank_matrix(key: PRNGKeyArray, shape: tuple[int, int], rank: int) -> Float[Array, "m n"]:
     """The product of two standard normal factors, shape (m, n), of the given rank.
 
     Raises ValueError for a rank above min(m, n).

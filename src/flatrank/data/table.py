@@ -39,7 +39,9 @@ class EntryTable:
     def checked(self, source: str) -> "EntryTable":
         """Itself, or ValueError if nothing is observed or a value is infinite."""
         if len(self.values) == 0:
-            raise ValueError(f"{source} has no observed entry: there is nothing to complete it from.")
+            raise ValueError(
+                f"{source} has no observed entry: there is nothing to complete it from."
+            )
         infinite = np.flatnonzero(np.isinf(self.values))
         if len(infinite):
             row, column = self.rows[infinite[0]], self.columns[infinite[0]]

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -65,7 +66,9 @@ def write_completed(path: str | Path, table: EntryTable, filled: Callable[[], np
     m, n = table.shape
     long = table.triplets is not None and kind not in (".npy", ".npz")
     require_memory(
-        (48 if long else 24) * m * n, f"Writing the completed {m} x {n} table", "use a smaller table"
+        (48 if long else 24) * m * n,
+        f"Writing the completed {m} x {n} table",
+        "use a smaller table",
     )
     array = filled()
     with atomically(path) as temporary:
@@ -73,7 +76,7 @@ def write_completed(path: str | Path, table: EntryTable, filled: Callable[[], np
             with temporary.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
         elif kind == ".npz":
-            names = {
+            names: dict[str, Any] = {
                 name: np.asarray(values).astype(str if values.dtype.kind == "O" else values.dtype)
                 for name, values in (
                     ("row_names", table.row_names),

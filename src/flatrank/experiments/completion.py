@@ -32,6 +32,7 @@ class CompletedTable:
         m, n = self.table.shape
         fitted, count = self.completer, len(self.table.values)
         chosen = "" if fitted.alpha != "auto" else " (chosen on held-out entries)"
+        unfinished = "" if fitted.completion_.converged else " (the limit, still falling)"
         facts = [
             ("shape", f"{m:,} x {n:,}"),
             ("observed", f"{count:,} entries, {100 * count / (m * n):.3g}%"),
@@ -47,7 +48,7 @@ class CompletedTable:
             ("effective rank", f"{fitted.effective_rank_:.2f}"),
             ("trace of the Hessian", f"{fitted.trace_of_hessian_:.5g}"),
             ("nuclear norm", f"{fitted.nuclear_norm_:.5g}"),
-            ("sweeps of the last fit", f"{fitted.completion_.sweeps}"),
+            ("sweeps of the last fit", f"{fitted.completion_.sweeps}{unfinished}"),
             ("seconds", f"{self.seconds:.1f}"),
         )
 
@@ -57,7 +58,7 @@ class CompletedTable:
         pictures = [
             (
                 "Observed entries (grey: missing), the recovered table, and the residual of entries "
-                "that were hidden to choose alpha. Large tables show evenly spaced lines.",
+                "that were hidden to choose alpha. Of large tables, block means are shown.",
                 figures.table(
                     self.table.rows,
                     self.table.columns,

@@ -78,7 +78,10 @@ def recover_image(
             *section.facts,
         ),
         (
-            ("In each pixel of the middle image the bands that were not observed are grey.", images),
+            (
+                "In each pixel of the middle image the bands that were not observed are grey.",
+                images,
+            ),
             *section.figures,
         ),
     )

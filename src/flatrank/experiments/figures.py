@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from ..recover.complete import Completion
 
 _COLOUR, _ACCENT = "#2b5c8a", "#c8553d"
-_SIDE = 400
+_SIDE = 150
 
 
 def _figure(width: float = 6.0, height: float = 3.6, panels: int = 1) -> tuple[Figure, Any]:
@@ -23,11 +23,14 @@ def _figure(width: float = 6.0, height: float = 3.6, panels: int = 1) -> tuple[F
 def singular_values(values: np.ndarray, title: str = "Singular values of W") -> Figure:
     """Singular values, largest first, on a logarithmic axis."""
     figure, axis = _figure()
-    axis.semilogy(np.arange(1, len(values) + 1), np.maximum(values, 1e-300), "o-", color=_COLOUR, ms=4)
+    axis.semilogy(
+        np.arange(1, len(values) + 1), np.maximum(values, 1e-300), "o-", color=_COLOUR, ms=4
+    )
     positive = values[values > 0]
     if len(positive):
         axis.set_ylim(bottom=max(positive.min(), 1e-18 * positive.max()) / 2)
     axis.set(xlabel="index", ylabel="singular value", title=title)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
@@ -80,8 +83,16 @@ def residual_histogram(completion: Completion) -> Figure:
     return figure
 
 
-def _pick(size: int) -> np.ndarray:
-    return np.unique(np.linspace(0, size - 1, min(size, _SIDE)).astype(int))
+def _block_means(
+    rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """Means over blocks of a table of at most _SIDE x _SIDE blocks; NaN where there is nothing."""
+    m, n = (min(size, _SIDE) for size in shape)
+    block = (rows * m // shape[0]) * n + columns * n // shape[1]
+    count = np.bincount(block, minlength=m * n)
+    total = np.bincount(block, values, minlength=m * n)
+    means = np.divide(total, count, out=np.full(m * n, np.nan), where=count > 0)
+    return means.reshape(m, n)
 
 
 def table(
@@ -91,21 +102,16 @@ def table(
     shape: tuple[int, int],
     completion: Completion,
 ) -> Figure:
-    """Observed, recovered, and the residual of hidden entries; evenly spaced lines if it is large."""
-    i, j = _pick(shape[0]), _pick(shape[1])
-    observed = np.full((len(i), len(j)), np.nan)
-    residual = np.full((len(i), len(j)), np.nan)
-    row_place, column_place = np.full(shape[0], -1), np.full(shape[1], -1)
-    row_place[i], column_place[j] = np.arange(len(i)), np.arange(len(j))
-
-    def show(target: np.ndarray, at: tuple[np.ndarray, np.ndarray], what: np.ndarray) -> None:
-        a, b = row_place[at[0]], column_place[at[1]]
-        shown = (a >= 0) & (b >= 0)
-        target[a[shown], b[shown]] = what[shown]
-
-    show(observed, (rows, columns), values)
-    show(residual, (completion.held_rows, completion.held_columns), completion.held_residuals)
-    recovered = completion.predict(np.repeat(i, len(j)), np.tile(j, len(i))).reshape(len(i), len(j))
+    """Observed, recovered, and the residual of hidden entries; block means if it is large."""
+    m, n = (min(size, _SIDE) for size in shape)
+    # The middle line of each block stands for it.
+    i = (np.arange(m) * 2 + 1) * shape[0] // (2 * m)
+    j = (np.arange(n) * 2 + 1) * shape[1] // (2 * n)
+    observed = _block_means(rows, columns, values, shape)
+    recovered = completion.predict(np.repeat(i, n), np.tile(j, m)).reshape(m, n)
+    residual = _block_means(
+        completion.held_rows, completion.held_columns, completion.held_residuals, shape
+    )
     figure, axes = _figure(11.0, 4.2, 3)
     low, high = np.quantile(values, [0.01, 0.99])
     extent = (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5)

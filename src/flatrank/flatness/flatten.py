@@ -45,7 +45,10 @@ def _balanced_like(network: DeepLinear) -> DeepLinear:
     layers = DeepLinear.from_svd(u, s, vt, network.depth).layers
     return DeepLinear(
         tuple(
-            jnp.pad(layer, [(0, want - have) for want, have in zip(like.shape, layer.shape, strict=True)])
+            jnp.pad(
+                layer,
+                [(0, want - have) for want, have in zip(like.shape, layer.shape, strict=True)],
+            )
             for layer, like in zip(layers, network.layers, strict=True)
         )
     )

@@ -1,12 +1,13 @@
 """The linear map from a matrix to its measurements, and its second moment."""
 
 from abc import abstractmethod
-from typing import Protocol, Self
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 from jaxtyping import Array, Float
 
 
+@runtime_checkable
 class Network(Protocol):
     """What a measurement needs to know about a network (see `flatrank.DeepLinear`)."""
 
@@ -25,7 +26,10 @@ class AbstractMeasurements(eqx.Module):
     an ensemble (DESIGN.md, section 2); each ensemble has its own fast form of it.
     """
 
-    shape: eqx.AbstractVar[tuple[int, int]]
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """The shape (m, n) of the measured matrix."""
 
     @property
     @abstractmethod
@@ -66,6 +70,6 @@ class AbstractMeasurements(eqx.Module):
     def mean_square_norm(self) -> Float[Array, ""]:
         """(1/N) sum_i ||A_i||_F^2, a scalar: m n times the ensemble's mean squared entry."""
 
-    def prepared(self) -> Self:
+    def prepared(self) -> "AbstractMeasurements":
         """The same measurements with whatever makes repeated second moments fast computed once."""
         return self

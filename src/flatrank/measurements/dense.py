@@ -1,6 +1,6 @@
 """Dense measurement matrices, and the compressed moment tensor that makes their flatness cheap."""
 
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -36,7 +36,7 @@ class DenseMeasurements(AbstractMeasurements):
             )
 
     @property
-    def shape(self) -> tuple[int, int]:  # type: ignore[override]
+    def shape(self) -> tuple[int, int]:
         """The shape (m, n) of the measured matrix."""
         return self.matrices.shape[1], self.matrices.shape[2]
 
@@ -92,7 +92,7 @@ class DenseMeasurements(AbstractMeasurements):
         """(1/N) sum_i ||A_i||_F^2."""
         return jnp.sum(self.matrices**2) / self.count
 
-    def prepared(self) -> Self:
+    def prepared(self) -> "DenseMeasurements":
         """The same measurements with the moment tensor T[ab, cd] = (1/N) sum_i A_i[a,c] A_i[b,d].
 
         Only a <= b and c <= d are stored, m^2 n^2 / 4 numbers, symmetrised in (c, d): it is only
@@ -137,7 +137,9 @@ class DenseMeasurements(AbstractMeasurements):
         return total / self.count
 
 
-def gaussian_measurements(key: PRNGKeyArray, count: int, shape: tuple[int, int]) -> DenseMeasurements:
+def gaussian_measurements(
+    key: PRNGKeyArray, count: int, shape: tuple[int, int]
+) -> DenseMeasurements:
     """Dense measurements with independent standard normal entries, shape (count, m, n).
 
     Raises MemoryError before allocating what would not fit.
@@ -154,7 +156,7 @@ def gaussian_measurements(key: PRNGKeyArray, count: int, shape: tuple[int, int])
 
 @jax.jit
 def _moment_tensor(matrices: Float[Array, "N m n"]) -> Float[Array, "mm nn"]:
-    count, m, n = matrices.shape
+    count, m, _ = matrices.shape
     by_row = jnp.swapaxes(matrices, 0, 1)
     first, second = jnp.triu_indices(m)
 

@@ -27,10 +27,10 @@ class EntryMeasurements(AbstractMeasurements):
 
     rows: Int[Array, " N"]
     columns: Int[Array, " N"]
-    shape: tuple[int, int] = eqx.field(static=True)
+    _shape: tuple[int, int] = eqx.field(static=True)
 
-    def __init__(self, rows: Array, columns: Array, shape: tuple[int, int]):
-        self.shape = as_shape(shape)
+    def __init__(self, rows: Any, columns: Any, shape: tuple[int, int]):
+        self._shape = as_shape(shape)
         self.rows = as_index(rows, "rows", self.shape[0])
         self.columns = as_index(columns, "columns", self.shape[1])
         if len(self.rows) != len(self.columns) or len(self.rows) == 0:
@@ -60,6 +60,11 @@ class EntryMeasurements(AbstractMeasurements):
             )
         rows, columns = np.nonzero(mask)
         return cls(jnp.asarray(rows), jnp.asarray(columns), mask.shape)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape (m, n) of the measured matrix."""
+        return self._shape
 
     @property
     def count(self) -> int:

@@ -11,7 +11,15 @@ from .base import AbstractMeasurements
 class IsotropicMeasurements(AbstractMeasurements):
     """All m n entries, scaled by sqrt(m n), so that (1/N) ||A(X)||^2 = ||X||_F^2."""
 
-    shape: tuple[int, int] = eqx.field(static=True, converter=as_shape)
+    _shape: tuple[int, int] = eqx.field(static=True)
+
+    def __init__(self, shape: tuple[int, int]):
+        self._shape = as_shape(shape)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape (m, n) of the measured matrix."""
+        return self._shape
 
     @property
     def count(self) -> int:

@@ -1,5 +1,7 @@
 """Rank-one measurements y_i = x_i^T M z_i."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -21,7 +23,7 @@ class RankOneMeasurements(AbstractMeasurements):
     left: Float[Array, "N m"]
     right: Float[Array, "N n"]
 
-    def __init__(self, left: Array, right: Array):
+    def __init__(self, left: Any, right: Any):
         self.left = as_real(left, "left", 2)
         self.right = as_real(right, "right", 2)
         if len(self.left) != len(self.right) or len(self.left) == 0:
@@ -31,7 +33,7 @@ class RankOneMeasurements(AbstractMeasurements):
             )
 
     @property
-    def shape(self) -> tuple[int, int]:  # type: ignore[override]
+    def shape(self) -> tuple[int, int]:
         """The shape (m, n) of the measured matrix."""
         return self.left.shape[1], self.right.shape[1]
 

@@ -1,4 +1,4 @@
-"""A table with holes: scaling, the path of penalty strengths, and the choice on held-out entries."""
+"""A table with holes: scaling, the path of penalty strengths, the choice on held-out entries."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,7 +66,9 @@ class Completion:
 
     def predict(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The completed entries at (rows_i, columns_i), shape (N,)."""
-        model = BiasedNetwork(self.network, self.row_bias, self.column_bias)
+        model = BiasedNetwork(
+            self.network, jnp.asarray(self.row_bias), jnp.asarray(self.column_bias)
+        )
         return self.mean + _predict(model, rows, columns)
 
     def matrix(self) -> np.ndarray:
@@ -224,7 +226,7 @@ def default_width(shape: tuple[int, int], count: int) -> int:
     """The largest rank with no more parameters than entries, at least 1 and at most 32."""
     m, n = shape
     rank = np.arange(1, min(m, n, _DEFAULT_WIDTH) + 1)
-    return int(max(1, np.sum(rank * (m + n - rank) <= count)))
+    return max(1, int(np.sum(rank * (m + n - rank) <= count)))
 
 
 def _table(

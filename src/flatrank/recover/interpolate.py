@@ -2,9 +2,9 @@
 
     minimise penalty(W_1, ..., W_L)  subject to  A(W_L ... W_1) = y
 
-The problem is solved for a matrix of unit Frobenius norm (estimated from y) and for a penalty of one
-at the start, so that one penalty parameter fits all ensembles, sizes, depths and penalties. Too small
-a parameter would let the network collapse to the saddle point at zero, from which it does not
+The problem is solved for a matrix of unit Frobenius norm (estimated from y) and for a penalty of
+one at the start, so that one penalty parameter fits all ensembles, sizes, depths and penalties. Too
+small a parameter would let the network collapse to the saddle point at zero, from which it does not
 return; an iterate at zero is thrown away and the parameter raised.
 
 Near a low-rank interpolator Gauss-Newton is quadratic where the augmented Lagrangian is linear, so
@@ -26,7 +26,7 @@ from ..network import DeepLinear
 from .finish import interpolate_at_rank, rank_gap
 from .penalties import AbstractPenalty
 from .quasi_newton import minimise
-from .solution import Result, Solution
+from .solution import Result, Solution, where
 
 _FIRST_PARAMETER = 8.0
 _GROWTH = 2.0
@@ -158,11 +158,11 @@ def interpolate(
     low_rank = state.gap <= _GAP
     network = _choose(low_rank, state.candidate, state.network)
     residual = jnp.linalg.norm(residuals(network)) / y_norm
-    result = Result.where(residual <= tolerance, Result.converged, Result.step_limit)
-    result = Result.where(low_rank, Result.low_rank, result)
-    result = Result.where(_is_zero(network.svd()[1]), Result.collapsed, result)
-    result = Result.where(jnp.isfinite(state.residual), result, Result.not_finite)
-    result = Result.where(norm > 0, result, Result.converged)
+    result = where(residual <= tolerance, Result.converged, Result.step_limit)
+    result = where(low_rank, Result.low_rank, result)
+    result = where(_is_zero(network.svd()[1]), Result.collapsed, result)
+    result = where(jnp.isfinite(state.residual), result, Result.not_finite)
+    result = where(norm > 0, result, Result.converged)
     network = _choose(norm > 0, network.scaled(norm), jax.tree.map(jnp.zeros_like, start))
     return Solution(
         network,

@@ -42,7 +42,7 @@ def minimise(
             max_linesearch_steps=20, initial_guess_strategy="one"
         ),
     )
-    # The line search ends at a point whose value and gradient it knows: they are not computed twice.
+    # The line search ends where it knows value and gradient: they are not computed twice.
     value_and_grad = optax.value_and_grad_from_state(flat_objective)
 
     def step(carry: tuple) -> tuple:

@@ -107,12 +107,10 @@ def _unit_start(
 def _check_every_line_seen(A: EntryMeasurements) -> None:
     if is_traced(A.rows, A.columns):
         return
-    for name, indices, size in zip(
-        ("row", "column"), (A.rows, A.columns), A.shape, strict=True
-    ):
+    for name, indices, size in zip(("row", "column"), (A.rows, A.columns), A.shape, strict=True):
         empty = np.flatnonzero(np.bincount(np.asarray(indices), minlength=size) == 0)
         if len(empty):
             raise ValueError(
-                f"`A` observes no entry of {name} {empty[0]} ({len(empty)} empty {name}(s) in all): "
+                f"`A` observes no entry of {name} {empty[0]} ({len(empty)} empty {name}(s)): "
                 "nothing is known about it; remove it, or use MatrixCompleter, which fills it."
             )

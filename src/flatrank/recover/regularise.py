@@ -10,7 +10,7 @@ from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
 from .penalties import AbstractPenalty
 from .quasi_newton import minimise
-from .solution import Result, Solution
+from .solution import Result, Solution, where
 
 
 @eqx.filter_jit
@@ -87,10 +87,10 @@ def regularise(
 
     singular_values = network.svd()[1]
     zero = jnp.sum(singular_values**2) < 1e-6
-    result = Result.where(gradient_norm <= tolerance, Result.converged, Result.step_limit)
-    result = Result.where(reached, result, Result.noise_not_reached)
-    result = Result.where(zero & (norm > 0), Result.collapsed, result)
-    result = Result.where(jnp.isfinite(gradient_norm), result, Result.not_finite)
+    result = where(gradient_norm <= tolerance, Result.converged, Result.step_limit)
+    result = where(reached, result, Result.noise_not_reached)
+    result = where(zero & (norm > 0), Result.collapsed, result)
+    result = where(jnp.isfinite(gradient_norm), result, Result.not_finite)
     network = network.scaled(scale)
     return Solution(
         network,

@@ -31,6 +31,11 @@ class Result(eqx.Enumeration):
     not_finite = "NaN or infinity appeared while solving; check the scale of the measurements."
 
 
+def where(condition: Array, yes: Any, no: Any) -> Result:
+    """The first result where a traced condition holds, else the second."""
+    return Result.where(condition, yes, no)
+
+
 class Solution(eqx.Module):
     """A recovered matrix, the network it was found by, and how the solve ended.
 
@@ -53,7 +58,8 @@ class Solution(eqx.Module):
     @property
     def message(self) -> str:
         """How the solve ended, in a sentence. Not for use under `vmap`."""
-        return Result[self.result]
+        sentences: Any = Result
+        return sentences[self.result]
 
     @property
     def successful(self) -> Array:

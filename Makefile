@@ -1,0 +1,40 @@
+# Two commands do everything: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types architecture format clean
+
+demo: .venv/demo
+	$(BIN)/flatrank demo
+
+test: .venv/test lint types architecture
+	$(BIN)/pytest
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/test
+	$(BIN)/mypy
+
+architecture: .venv/test
+	$(BIN)/lint-imports
+
+format: .venv/test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/pip:
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/demo: .venv/pip pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[demo]'
+	touch $@
+
+.venv/test: .venv/pip pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,50 @@
+"""Float64, no silent promotion, and every annotated shape checked."""
+
+import jax
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+with install_import_hook("flatrank", "beartype.beartype"):
+    import flatrank
+    import flatrank.cli
+    import flatrank.experiments.demo
+
+import numpy as np
+import pytest
+
+
+def _mask(m: int, n: int) -> np.ndarray:
+    mask = np.random.default_rng(m + n).random((m, n)) < 0.6
+    np.fill_diagonal(mask, True)
+    mask[-1], mask[:, -1] = True, True
+    return mask
+
+
+def _normal(seed: int, *shape: int) -> jax.Array:
+    return jax.numpy.asarray(np.random.default_rng(seed).standard_normal(shape))
+
+
+ENSEMBLES = {
+    "dense": lambda m, n, N: flatrank.DenseMeasurements(_normal(0, N, m, n)),
+    "dense, prepared": lambda m, n, N: flatrank.DenseMeasurements(
+        _normal(1, 20 * N, m, n)
+    ).prepared(),
+    "isotropic": lambda m, n, N: flatrank.IsotropicMeasurements((m, n)),
+    "rank one": lambda m, n, N: flatrank.RankOneMeasurements(_normal(2, N, m), _normal(3, N, n)),
+    "entries": lambda m, n, N: flatrank.EntryMeasurements.from_mask(_mask(m, n)),
+}
+
+
+@pytest.fixture(params=ENSEMBLES)
+def ensemble(request):
+    """A function (m, n) -> measurements, one for each ensemble."""
+    return lambda m, n, count=7: ENSEMBLES[request.param](m, n, count)
+
+
+@pytest.fixture
+def explicit():
+    """The measurement matrices (N, m, n) of any ensemble, from the adjoint of unit vectors."""
+    return lambda A: np.asarray(jax.vmap(A.adjoint)(jax.numpy.eye(A.count)))

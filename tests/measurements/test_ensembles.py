@@ -1,0 +1,149 @@
+"""Every ensemble is the same linear map, however it stores itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flatrank as fr
+
+SHAPES = [(4, 4), (5, 3), (3, 6)]
+
+
+def symmetric(key, size):
+    matrix = jax.random.normal(key, (size, size))
+    return matrix @ matrix.T
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_apply_is_the_inner_product(ensemble, explicit, shape):
+    A = ensemble(*shape)
+    matrix = jax.random.normal(jax.random.key(0), shape)
+    expected = np.einsum("imn,mn->i", explicit(A), matrix)
+    np.testing.assert_allclose(A.apply(matrix), expected, rtol=1e-12, atol=1e-12)
+    assert A.apply(matrix).shape == (A.count,)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_adjoint(ensemble, shape):
+    A = ensemble(*shape)
+    matrix = jax.random.normal(jax.random.key(1), shape)
+    values = jax.random.normal(jax.random.key(2), (A.count,))
+    left, right = jnp.vdot(A.apply(matrix), values), jnp.vdot(matrix, A.adjoint(values))
+    np.testing.assert_allclose(left, right, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_apply_network_is_apply_of_its_matrix(ensemble, shape, depth):
+    A = ensemble(*shape)
+    network = fr.DeepLinear.gaussian(jax.random.key(3), shape, depth, width=5)
+    np.testing.assert_allclose(A.apply_network(network), A.apply(network.matrix()), atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_second_moments(ensemble, explicit, shape):
+    A = ensemble(*shape)
+    m, n = shape
+    S, T = symmetric(jax.random.key(4), n), symmetric(jax.random.key(5), m)
+    matrices = explicit(A)
+    K = np.einsum("iab,bc,idc->ad", matrices, S, matrices) / A.count
+    K_adjoint = np.einsum("iba,bc,icd->ad", matrices, T, matrices) / A.count
+    np.testing.assert_allclose(A.second_moment(S), K, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(A.second_moment_adjoint(T), K_adjoint, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_second_moment_forms(ensemble, explicit, shape):
+    A = ensemble(*shape)
+    m, n = shape
+    P, Q = (
+        jax.random.normal(jax.random.key(6), (m, 2)),
+        jax.random.normal(jax.random.key(7), (2, n)),
+    )
+    expected = [
+        np.sum(np.einsum("ap,iab,qb->ipq", p, explicit(A), q) ** 2) / A.count
+        for p, q in ((P, Q), (np.eye(m), Q), (P, np.eye(n)), (np.eye(m), np.eye(n)))
+    ]
+    forms = A.second_moment_forms((P, None, P, None), (Q, Q, None, None))
+    np.testing.assert_allclose(forms, expected, rtol=1e-11)
+    np.testing.assert_allclose(A.mean_square_norm(), expected[-1], rtol=1e-11)
+
+
+def test_isotropic_scale_is_the_frobenius_norm():
+    A = fr.IsotropicMeasurements((4, 7))
+    matrix = jax.random.normal(jax.random.key(0), (4, 7))
+    np.testing.assert_allclose(jnp.mean(A.apply(matrix) ** 2), jnp.sum(matrix**2), rtol=1e-12)
+
+
+def test_gaussian_measurements_have_unit_variance_and_are_reproducible():
+    first = fr.gaussian_measurements(jax.random.key(0), 500, (8, 9)).matrices
+    again = fr.gaussian_measurements(jax.random.key(0), 500, (8, 9)).matrices
+    assert (first == again).all()
+    assert abs(float(first.mean())) < 0.02
+    assert abs(float(first.var()) - 1) < 0.03
+
+
+def test_streamed_chunks_equal_one_chunk(monkeypatch):
+    from flatrank.measurements import dense
+
+    A = fr.DenseMeasurements(jax.random.normal(jax.random.key(0), (23, 4, 5)))
+    S = symmetric(jax.random.key(1), 5)
+    whole = A.second_moment(S)
+    monkeypatch.setattr(dense, "_CHUNK_LIMIT", 4 * 20)
+    np.testing.assert_allclose(A.second_moment(S), whole, rtol=1e-13)
+
+
+def test_gathered_in_parts_equals_at_once(monkeypatch):
+    from flatrank.measurements import entries
+
+    A = fr.EntryMeasurements.from_mask(np.ones((6, 7), bool))
+    network = fr.DeepLinear.gaussian(jax.random.key(0), (6, 7), 3)
+    whole = A.apply_network(network)
+    monkeypatch.setattr(entries, "_GATHER_LIMIT", 30)
+    np.testing.assert_allclose(A.apply_network(network), whole, rtol=1e-13)
+
+
+def test_tensor_is_built_where_it_pays_and_only_there():
+    key = jax.random.key(0)
+    assert fr.gaussian_measurements(key, 400, (6, 6)).prepared().moment_tensor is not None
+    assert fr.gaussian_measurements(key, 2, (6, 6)).prepared().moment_tensor is None
+
+
+def test_tensor_is_not_built_where_it_does_not_fit(monkeypatch):
+    from flatrank.measurements import dense
+
+    monkeypatch.setattr(dense, "free_memory", lambda: 1000)
+    A = fr.DenseMeasurements(jnp.ones((400, 6, 6)))
+    assert A.prepared().moment_tensor is None
+
+
+BAD = [
+    (lambda: fr.DenseMeasurements(np.ones((3, 4))), ValueError, "`matrices` must have 3 axes"),
+    (lambda: fr.DenseMeasurements(np.full((1, 2, 2), np.nan)), ValueError, "4 NaN or infinite"),
+    (lambda: fr.DenseMeasurements(np.ones((1, 2, 2), complex)), TypeError, "complex128"),
+    (lambda: fr.DenseMeasurements(np.array([[[{}]]])), TypeError, "object"),
+    (lambda: fr.DenseMeasurements(np.ones((0, 2, 2))), ValueError, "at least one measurement"),
+    (lambda: fr.RankOneMeasurements(np.ones((3, 2)), np.ones((4, 2))), ValueError, "3 rows"),
+    (lambda: fr.EntryMeasurements([0, 3], [0, 0], (3, 2)), ValueError, "index 3, outside 0..2"),
+    (lambda: fr.EntryMeasurements([0, -1], [0, 0], (3, 2)), ValueError, "index -1"),
+    (
+        lambda: fr.EntryMeasurements([0, 0], [1, 1], (3, 2)),
+        ValueError,
+        "entry (0, 1) more than once",
+    ),
+    (lambda: fr.EntryMeasurements([0.5], [1], (3, 2)), TypeError, "integers"),
+    (lambda: fr.EntryMeasurements([], [], (3, 2)), TypeError, "`rows`"),
+    (lambda: fr.EntryMeasurements([0, 1], [1], (3, 2)), ValueError, "one of each"),
+    (lambda: fr.EntryMeasurements.from_mask(np.ones(3)), ValueError, "`mask`"),
+    (lambda: fr.IsotropicMeasurements((0, 3)), ValueError, "positive"),
+    (lambda: fr.gaussian_measurements(jax.random.key(0), 0, (2, 2)), ValueError, "`count`"),
+    (lambda: fr.gaussian_measurements(jax.random.key(0), 10**9, (999, 999)), MemoryError, "GiB"),
+]
+
+
+@pytest.mark.parametrize(("build", "error", "words"), BAD)
+def test_bad_input_is_named_with_its_remedy(build, error, words):
+    with pytest.raises(error) as caught:
+        build()
+    assert words in str(caught.value)
