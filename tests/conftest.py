@@ -1,6 +1,8 @@
 """Float64, no silent promotion, and every annotated shape checked."""
 
 import jax
+import numpy as np
+import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
@@ -11,9 +13,6 @@ with install_import_hook("flatrank", "beartype.beartype"):
     import flatrank
     import flatrank.cli
     import flatrank.experiments.demo
-
-import numpy as np
-import pytest
 
 
 def _mask(m: int, n: int) -> np.ndarray:

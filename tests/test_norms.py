@@ -50,5 +50,5 @@ def test_zero_matrix_has_rank_zero():
 
 
 def test_schatten_order_must_be_positive():
-    with pytest.raises(ValueError, match="`p` must be positive, found 0.0"):
+    with pytest.raises(ValueError, match="`p` must be positive, found"):
         fr.schatten_norm(jax.numpy.ones((2, 2)), 0.0)

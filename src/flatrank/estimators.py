@@ -65,17 +65,18 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Of the network, biases left out.
     """
 
+    # Any: scikit-learn wants nothing checked before `fit`, and the tests check annotations.
     def __init__(
         self,
-        depth: int = 2,
-        penalty: str | AbstractPenalty = "flatness",
-        alpha: float | str = "auto",
+        depth: Any = 2,
+        penalty: Any = "flatness",
+        alpha: Any = "auto",
         *,
-        width: int | None = None,
-        biases: bool = True,
-        validation_fraction: float = 0.1,
-        tolerance: float = 3e-4,
-        max_sweeps: int = 30,
+        width: Any = None,
+        biases: Any = True,
+        validation_fraction: Any = 0.1,
+        tolerance: Any = 3e-4,
+        max_sweeps: Any = 30,
         random_state: Any = None,
     ):
         self.depth = depth
@@ -231,9 +232,8 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         fitted = self.completion_
         n = fitted.network.shape[1]
         penalty = self._checked_parameters()
-        # The rows' problems have the scale of the data: all in float32, but relative to its spread.
-        scale = float(np.std(values)) if len(values) > 1 else 1.0
-        scale = scale or 1.0
+        # In the units of the fit, of which the penalty of the biases is part.
+        scale = fitted.spread
         network = fitted.network.scaled(1 / scale)
         model = BiasedNetwork(
             network,

@@ -70,6 +70,26 @@ def test_second_moment_forms(ensemble, explicit, shape):
     np.testing.assert_allclose(A.mean_square_norm(), expected[-1], rtol=1e-11)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_second_moment_grams(ensemble, explicit, shape):
+    A = ensemble(*shape)
+    m, n = shape
+    P, Q = (
+        jax.random.normal(jax.random.key(6), (m, 2)),
+        jax.random.normal(jax.random.key(7), (2, n)),
+    )
+    matrices = explicit(A)
+    for q, given in ((Q, Q), (np.eye(n), None)):
+        seen = np.einsum("ap,iab,qb->ipq", P, matrices, q)
+        expected = np.einsum("ipq,irq->pr", seen, seen) / A.count
+        np.testing.assert_allclose(A.second_moment_gram(P, given), expected, rtol=1e-11, atol=1e-11)
+    for p, given in ((P, P), (np.eye(m), None)):
+        seen = np.einsum("ap,iab,qb->ipq", p, matrices, Q)
+        expected = np.einsum("ipq,ips->qs", seen, seen) / A.count
+        found = A.second_moment_adjoint_gram(Q, given)
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+
+
 def test_isotropic_scale_is_the_frobenius_norm():
     A = fr.IsotropicMeasurements((4, 7))
     matrix = jax.random.normal(jax.random.key(0), (4, 7))

@@ -52,7 +52,7 @@ def _read_npy(path: Path) -> EntryTable:
 
 def _read_npz(path: Path) -> EntryTable:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = archive.files
             if {"format", "shape", "data"} <= set(names):
                 stored = scipy.sparse.load_npz(path).tocoo()

@@ -1,5 +1,6 @@
 """Curvature of the loss of a deep linear network, exact."""
 
+from .flatten import change_basis as change_basis
 from .flatten import flatten as flatten
 from .trace import check_fit as check_fit
 from .trace import check_values as check_values

@@ -57,25 +57,28 @@ def _balanced_like(network: DeepLinear) -> DeepLinear:
 def _balance(network: DeepLinear, A: AbstractMeasurements, j: int) -> DeepLinear:
     """Change the basis of the hidden layer above layer j (counted from 0) to the flattest."""
     uppers, lowers = network.uppers(), network.lowers()
-    m, n = A.shape
-    dtype = network.layers[0].dtype
-    below, above = lowers[j], uppers[j + 1]
     upper, lower = uppers[j], lowers[j + 1]
     assert upper is not None
     assert lower is not None
-    S = jnp.eye(n, dtype=dtype) if below is None else below.T @ below
-    T = jnp.eye(m, dtype=dtype) if above is None else above @ above.T
-    X = upper.T @ A.second_moment(S) @ upper
-    Y = lower @ A.second_moment_adjoint(T) @ lower.T
+    X = A.second_moment_gram(upper, lowers[j])
+    Y = A.second_moment_adjoint_gram(lower, uppers[j + 1])
+    return change_basis(network, j, X, Y)
+
+
+def change_basis(
+    network: DeepLinear, j: int, X: Float[Array, "k k"], Y: Float[Array, "k k"]
+) -> DeepLinear:
+    """Layers j and j + 1 as S W_j and W_{j+1} S^{-1}, least in tr(S^{-T} X S^{-1}) + tr(S Y S^T)."""
     change, inverse = _square_root_balancing(X, Y)
-    lower_layer, upper_layer = change @ network.layers[j], network.layers[j + 1] @ inverse
-    product, before = upper_layer @ lower_layer, network.layers[j + 1] @ network.layers[j]
+    lower, upper = network.layers[j], network.layers[j + 1]
     # A singular second moment may drop a direction that carries signal: then nothing is changed.
-    eps = jnp.finfo(dtype).eps
-    kept = jnp.linalg.norm(product - before) <= 1e3 * eps * jnp.linalg.norm(before)
+    dropped = jnp.eye(len(X), dtype=X.dtype) - inverse @ change
+    lost = jnp.linalg.norm(upper @ dropped) * jnp.linalg.norm(dropped @ lower)
+    all_of_it = jnp.linalg.norm(upper) * jnp.linalg.norm(lower)
+    kept = lost <= 1e3 * jnp.finfo(X.dtype).eps * all_of_it
     layers = list(network.layers)
-    layers[j] = jnp.where(kept, lower_layer, layers[j])
-    layers[j + 1] = jnp.where(kept, upper_layer, layers[j + 1])
+    layers[j] = jnp.where(kept, change @ lower, lower)
+    layers[j + 1] = jnp.where(kept, upper @ inverse, upper)
     return DeepLinear(tuple(layers))
 
 

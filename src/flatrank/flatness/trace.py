@@ -1,5 +1,7 @@
 """The loss and the trace of its Hessian, exact at every point (DESIGN.md, section 2)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -17,7 +19,7 @@ def check_fit(network: DeepLinear, A: AbstractMeasurements) -> None:
         )
 
 
-def check_values(y: Array, A: AbstractMeasurements) -> Float[Array, " N"]:
+def check_values(y: Any, A: AbstractMeasurements) -> Float[Array, " N"]:
     """The measured values as a finite real array of shape (N,), or an error naming `y`."""
     y = as_real(y, "y", 1)
     if y.shape[0] != A.count:

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from typing import Protocol, runtime_checkable
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
@@ -65,6 +66,20 @@ class AbstractMeasurements(eqx.Module):
         `lefts` holds the P (m, p), `rights` the Q (q, n); None stands for the identity, which no
         ensemble has to form.
         """
+
+    def second_moment_gram(
+        self, P: Float[Array, "m p"], Q: Float[Array, "q n"] | None
+    ) -> Float[Array, "p p"]:
+        """P^T K(Q^T Q) P, shape (p, p); Q None stands for the identity."""
+        S = jnp.eye(self.shape[1], dtype=P.dtype) if Q is None else Q.T @ Q
+        return P.T @ self.second_moment(S) @ P
+
+    def second_moment_adjoint_gram(
+        self, Q: Float[Array, "q n"], P: Float[Array, "m p"] | None
+    ) -> Float[Array, "q q"]:
+        """Q K*(P P^T) Q^T, shape (q, q); P None stands for the identity."""
+        T = jnp.eye(self.shape[0], dtype=Q.dtype) if P is None else P @ P.T
+        return Q @ self.second_moment_adjoint(T) @ Q.T
 
     @abstractmethod
     def mean_square_norm(self) -> Float[Array, ""]:

@@ -125,6 +125,24 @@ class EntryMeasurements(AbstractMeasurements):
 
         return jnp.stack([form(P, Q) for P, Q in zip(lefts, rights, strict=True)])
 
+    def second_moment_gram(
+        self, P: Float[Array, "m p"], Q: Float[Array, "q n"] | None
+    ) -> Float[Array, "p p"]:
+        """P^T diag(d) P, d_a = (1/N) times the sum of ||Q[:, b]||^2 over observed (a, b)."""
+        n = self.shape[1]
+        squares = jnp.ones(n, P.dtype) if Q is None else jnp.sum(Q**2, axis=0)
+        weights = jnp.zeros(self.shape[0], P.dtype).at[self.rows].add(squares[self.columns])
+        return (P * weights[:, None]).T @ P / self.count
+
+    def second_moment_adjoint_gram(
+        self, Q: Float[Array, "q n"], P: Float[Array, "m p"] | None
+    ) -> Float[Array, "q q"]:
+        """Q diag(d) Q^T, d_b = (1/N) times the sum of ||P[a]||^2 over observed (a, b)."""
+        m = self.shape[0]
+        squares = jnp.ones(m, Q.dtype) if P is None else jnp.sum(P**2, axis=1)
+        weights = jnp.zeros(self.shape[1], Q.dtype).at[self.columns].add(squares[self.rows])
+        return (Q * weights[None]) @ Q.T / self.count
+
     def mean_square_norm(self) -> Float[Array, ""]:
         """1: every measurement is a unit matrix."""
         return jnp.asarray(1.0)

@@ -51,6 +51,18 @@ class IsotropicMeasurements(AbstractMeasurements):
         right = jnp.stack([jnp.asarray(n if Q is None else jnp.sum(Q**2)) for Q in rights])
         return left * right
 
+    def second_moment_gram(
+        self, P: Float[Array, "m p"], Q: Float[Array, "q n"] | None
+    ) -> Float[Array, "p p"]:
+        """||Q||_F^2 P^T P."""
+        return (self.shape[1] if Q is None else jnp.sum(Q**2)) * (P.T @ P)
+
+    def second_moment_adjoint_gram(
+        self, Q: Float[Array, "q n"], P: Float[Array, "m p"] | None
+    ) -> Float[Array, "q q"]:
+        """||P||_F^2 Q Q^T."""
+        return (self.shape[0] if P is None else jnp.sum(P**2)) * (Q @ Q.T)
+
     def mean_square_norm(self) -> Float[Array, ""]:
         """m n: each of the m n matrices has squared norm m n."""
         return jnp.asarray(float(self.count))

@@ -76,6 +76,20 @@ class RankOneMeasurements(AbstractMeasurements):
             ]
         )
 
+    def second_moment_gram(
+        self, P: Float[Array, "m p"], Q: Float[Array, "q n"] | None
+    ) -> Float[Array, "p p"]:
+        """(1/N) sum_i ||Q z_i||^2 (P^T x_i) (P^T x_i)^T."""
+        seen = self.left @ P
+        return (seen * _squared_rows(self.right, Q, transpose=True)[:, None]).T @ seen / self.count
+
+    def second_moment_adjoint_gram(
+        self, Q: Float[Array, "q n"], P: Float[Array, "m p"] | None
+    ) -> Float[Array, "q q"]:
+        """(1/N) sum_i ||P^T x_i||^2 (Q z_i) (Q z_i)^T."""
+        seen = self.right @ Q.T
+        return (seen * _squared_rows(self.left, P)[:, None]).T @ seen / self.count
+
     def mean_square_norm(self) -> Float[Array, ""]:
         """(1/N) sum_i ||x_i||^2 ||z_i||^2."""
         return self.second_moment_forms((None,), (None,))[0]

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..flatness import change_basis
 from ..network import DeepLinear
 from .buckets import Bucket, LineBuckets, in_turn
 from .penalties import AbstractPenalty, Flatness, WeightDecay
@@ -106,7 +107,7 @@ def last_layer_problem(
         # The bias is a rank-one term of its own: its flatness is twice its number of entries.
         grams = jnp.concatenate([grams, jnp.zeros_like(grams[:1]).at[0, width, width].set(1.0)])
         ones = jnp.ones(n, dtype)
-        squares = [ones if Q is None else jnp.sum(Q**2, axis=0) for Q in lowers[:-1]]
+        squares = [_ones_or_squares(Q, n, dtype, axis=0) for Q in lowers[:-1]]
         weights = 2 * strength * jnp.stack([*squares, ones], axis=1)
     one_more = [(0, 1), (0, 0)]
     return LineProblem(
@@ -212,8 +213,8 @@ def objective(
     uppers, lowers = model.network.uppers(), model.network.lowers()
     m, n = table.shape
     dtype = left.dtype
-    row_weights = [jnp.ones(m, dtype) if P is None else jnp.sum(P**2, axis=1) for P in uppers]
-    column_weights = [jnp.ones(n, dtype) if Q is None else jnp.sum(Q**2, axis=0) for Q in lowers]
+    row_weights = [_ones_or_squares(P, m, dtype, axis=1) for P in uppers]
+    column_weights = [_ones_or_squares(Q, n, dtype, axis=0) for Q in lowers]
     # The biases as two rank-one terms of depth 2: r_a^2 + 1 and 1 + c_b^2.
     row_weights += [model.row_bias**2, jnp.ones(m, dtype)]
     column_weights += [jnp.ones(n, dtype), model.column_bias**2]
@@ -239,6 +240,33 @@ def objective(
     return total + strength * table.count * (decay + biases)
 
 
+def _in_best_basis(network: DeepLinear, table: Table, penalty: AbstractPenalty) -> DeepLinear:
+    """The same matrix with a smaller penalty: each hidden layer in its best basis.
+
+    Alternating minimisation finds these bases too, but only in the limit of many sweeps.
+    """
+    for j in range(network.depth - 1):
+        lower, upper = network.layers[j], network.layers[j + 1]
+        if isinstance(penalty, Flatness):
+            uppers, lowers = network.uppers(), network.lowers()
+            above = _ones_or_squares(uppers[j + 1], table.shape[0], lower.dtype, axis=1)
+            below = _ones_or_squares(lowers[j], table.shape[1], lower.dtype, axis=0)
+            P, Q = uppers[j], lowers[j + 1]
+            assert P is not None
+            assert Q is not None
+            X = (P * table.by_row.sums(below)[:, None]).T @ P
+            Y = (Q * table.by_column.sums(above)[None]) @ Q.T
+        else:
+            X, Y = upper.T @ upper, lower @ lower.T
+        network = change_basis(network, j, X, Y)
+    return network
+
+
+def _ones_or_squares(factor: Array | None, size: int, dtype: jnp.dtype, axis: int) -> Array:
+    """Squared norms of a factor's rows or columns; of the identity's where it is None."""
+    return jnp.ones(size, dtype) if factor is None else jnp.sum(factor**2, axis=axis)
+
+
 @eqx.filter_jit
 def alternate(
     model: BiasedNetwork,
@@ -260,6 +288,8 @@ def alternate(
             _transposed(model), table.by_column, penalty, strength, table.count, biased
         )
         model = _transposed(other)
+        network = _in_best_basis(model.network, table, penalty)
+        model = BiasedNetwork(network, model.row_bias, model.column_bias)
         after = objective(model, table, penalty, strength)
         history = history.at[jnp.minimum(sweeps, _HISTORY - 1)].set(after / table.count)
         return model, after, now, sweeps + 1, history

@@ -43,7 +43,7 @@ class LineBuckets(eqx.Module):
     buckets: tuple[Bucket, ...]
     place: Int[Array, " lines"]
 
-    def rows_of(self, values: Float[Array, "lines q"]) -> list[Float[Array, "c b q"]]:
+    def rows_of(self, values: Float[Array, "lines q"]) -> list[Float[Array, "_ _ q"]]:
         """One row per line, laid out as the buckets' blocks; padding has zeros."""
         total = sum(bucket.lines for bucket in self.buckets)
         stacked = jnp.zeros((total, values.shape[1]), values.dtype).at[self.place].set(values)
@@ -53,7 +53,16 @@ class LineBuckets(eqx.Module):
             for end, bucket in zip(ends, self.buckets, strict=True)
         ]
 
-    def lines_of(self, parts: list[Float[Array, "c b q"]]) -> Float[Array, "lines q"]:
+    def sums(self, values: Float[Array, " others"]) -> Float[Array, " lines"]:
+        """For each line, the sum of values[b] over its entries b, by weight."""
+        padded = jnp.pad(values, (0, 1))
+        parts = [
+            jnp.sum(bucket.weights * padded[bucket.others], axis=2)[..., None]
+            for bucket in self.buckets
+        ]
+        return self.lines_of(parts)[:, 0]
+
+    def lines_of(self, parts: list[Float[Array, "_ _ q"]]) -> Float[Array, "lines q"]:
         """The inverse of `rows_of`."""
         return jnp.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])[self.place]
 
@@ -83,28 +92,30 @@ def line_buckets(
         slot = np.arange(capacity)[None]
         real = slot < degrees[members, None]
         source = order[np.where(real, first[members, None] + slot, 0)]
-
-        def laid_out(
-            array: np.ndarray,
-            padding: float,
-            real: np.ndarray = real,
-            source: np.ndarray = source,
-            size: tuple[int, int, int] = (blocks, block, int(capacity)),
-        ) -> np.ndarray:
-            full = np.full((size[0] * size[1], size[2]), padding, array.dtype)
-            full[: len(source)] = np.where(real, array[source], padding)
-            return full.reshape(size)
-
+        size = (blocks, block, int(capacity))
         buckets.append(
             Bucket(
-                jnp.asarray(laid_out(others.astype(np.int32), other_count)),
-                jnp.asarray(laid_out(values, 0.0)),
-                jnp.asarray(laid_out(weights, 0.0)),
+                _laid_out(others.astype(np.int32), other_count, source, real, size),
+                _laid_out(values, 0, source, real, size),
+                _laid_out(weights, 0, source, real, size),
             )
         )
         place[members] = offset + np.arange(len(members))
         offset += blocks * block
     return LineBuckets(tuple(buckets), jnp.asarray(place.astype(np.int32)))
+
+
+def _laid_out(
+    array: np.ndarray,
+    padding: int,
+    source: np.ndarray,
+    real: np.ndarray,
+    size: tuple[int, int, int],
+) -> Array:
+    """array[source] where real, padding elsewhere, in blocks of the given size."""
+    full = np.full((size[0] * size[1], size[2]), padding, array.dtype)
+    full[: len(source)] = np.where(real, array[source], padding)
+    return jnp.asarray(full.reshape(size))
 
 
 def in_turn(block: Callable, buckets: list, example_dtype: jnp.dtype) -> list:

@@ -40,6 +40,8 @@ class PathStep:
 class Completion:
     """mean + W + row bias + column bias, in the units of the data, and how it was chosen.
 
+    `spread` is the standard deviation of the data, in which the biases' penalty is measured.
+
     `held_out_error` is the root mean square error on the entries held out for the choice of `alpha`
     (NaN when alpha was given), and `held_rows`, `held_columns`, `held_residuals` are those entries
     and what they differed by. `history` is the last fit's objective after each sweep, in units of
@@ -50,6 +52,7 @@ class Completion:
     row_bias: np.ndarray
     column_bias: np.ndarray
     mean: float
+    spread: float
     alpha: float
     held_out_error: float
     path: tuple[PathStep, ...]
@@ -208,6 +211,7 @@ def complete(
         row_bias=np.asarray(model.row_bias, np.float64) * spread,
         column_bias=np.asarray(model.column_bias, np.float64) * spread,
         mean=mean,
+        spread=spread,
         alpha=strength * to_data,
         held_out_error=error * spread,
         path=tuple(

@@ -1,0 +1,118 @@
+"""The command line as a user meets it: in another process, on files."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from flatrank.cli import app
+
+
+def flatrank(*arguments, cwd):
+    return subprocess.run(
+        [Path(sys.executable).with_name("flatrank"), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "100"},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    truth = 5 + rng.standard_normal((60, 1)) @ rng.standard_normal((1, 20))
+    X = np.where(rng.random(truth.shape) < 0.5, truth, np.nan)
+    np.save(tmp_path / "truth.npy", truth)
+    np.save(tmp_path / "x.npy", X)
+    np.savetxt(tmp_path / "x.csv", X, delimiter=",")
+    rows, columns = np.nonzero(~np.isnan(X))
+    with (tmp_path / "ratings.csv").open("w") as file:
+        file.write("user,item,rating\n")
+        file.writelines(f"u{i},{j},{X[i, j]}\n" for i, j in zip(rows, columns, strict=True))
+    return tmp_path
+
+
+def test_array_in_array_and_report_out(folder):
+    run = flatrank(
+        "complete", "x.npy", "--output", "out.npy", "--report", "report.html", cwd=folder
+    )
+    assert run.returncode == 0, run.stderr
+    truth, filled = np.load(folder / "truth.npy"), np.load(folder / "out.npy")
+    assert np.linalg.norm(filled - truth) / np.linalg.norm(truth) < 0.05
+    for fact in ("observed", "held-out error", "effective rank", "trace of the Hessian", "seconds"):
+        assert fact in run.stdout
+    assert "data:image/png" in (folder / "report.html").read_text()
+
+
+def test_triplets_in_and_out(folder):
+    run = flatrank(
+        "complete", "ratings.csv", "--row", "user", "--column", "item", "--value", "rating",
+        "--output", "out.parquet", "--penalty", "weight-decay", "--alpha", "0.001", cwd=folder,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    query = (
+        f"SELECT count(*), sum(CASE WHEN observed THEN 1 ELSE 0 END) FROM '{folder}/out.parquet'"
+    )
+    (counts,) = duckdb.sql(query).fetchall()
+    assert counts == (1200, np.isfinite(np.load(folder / "x.npy")).sum())
+
+
+BAD = [
+    (("none.npy", "--output", "out.npy"), "none.npy is not a file"),
+    (("x.npy", "--output", "out.xlsx"), "flatrank writes"),
+    (("x.npy", "--output", "none/out.npy"), "none is not a directory"),
+    (("x.npy", "--output", "out.npy", "--depth", "1"), "`depth` must be an integer of at least 2"),
+    (("x.npy", "--output", "out.npy", "--alpha", "-1"), "`alpha` must be 'auto' or a positive"),
+    (("x.npy", "--output", "out.npy", "--alpha", "much"), "--alpha must be 'auto' or a positive"),
+    (("x.npy", "--output", "out.npy", "--penalty", "flat"), "'flat' is not one of"),
+    (("ratings.csv", "--output", "out.npy"), "column user has"),
+    (("ratings.csv", "--output", "out.npy", "--row", "user"), "--column, --value missing"),
+    (
+        (
+            "ratings.csv",
+            "--output",
+            "out.npy",
+            "--row",
+            "a",
+            "--column",
+            "item",
+            "--value",
+            "rating",
+        ),
+        "no column 'a'",
+    ),
+    (("x.npy", "--output", "out.npy", "--report", "report.pdf"), "flatrank writes .html"),
+]
+
+
+def test_bad_input_ends_in_exit_code_2_without_a_traceback(folder):
+    run = flatrank("complete", "none.npy", "--output", "out.npy", cwd=folder)
+    assert run.returncode == 2
+    assert "Error: none.npy is not a file" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD)
+def test_bad_input_ends_in_a_sentence_and_touches_nothing(folder, monkeypatch, arguments, words):
+    monkeypatch.chdir(folder)
+    (folder / "out.npy").write_bytes(b"old")
+    before = sorted(os.listdir(folder))
+    run = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["complete", *arguments])
+    assert run.exit_code == 2
+    assert words in run.stderr
+    assert sorted(os.listdir(folder)) == before
+    assert (folder / "out.npy").read_bytes() == b"old"
+
+
+def test_help_names_the_commands(tmp_path):
+    run = flatrank("--help", cwd=tmp_path)
+    assert run.returncode == 0
+    assert "complete" in run.stdout
+    assert "demo" in run.stdout

@@ -1,0 +1,169 @@
+"""MatrixCompleter as scikit-learn and its users know estimators."""
+
+import numpy as np
+import pandas
+import pytest
+import scipy.sparse
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from flatrank import Flatness, MatrixCompleter, WeightDecay
+
+
+# Some checks use sparse tables with empty rows, about which the completer rightly warns.
+@pytest.mark.filterwarnings("ignore:.*of X have no observed entry")
+# Nothing is excluded. scikit-learn itself skips its array-API check unless SCIPY_ARRAY_API is set.
+@parametrize_with_checks([MatrixCompleter(alpha=0.1, random_state=0)])
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    truth = 3 + rng.standard_normal((120, 2)) @ rng.standard_normal((2, 40))
+    noisy = truth + 0.05 * rng.standard_normal(truth.shape)
+    return truth, np.where(rng.random(truth.shape) < 0.4, noisy, np.nan)
+
+
+@pytest.fixture(scope="module")
+def fitted(table):
+    return MatrixCompleter(random_state=0).fit(table[1])
+
+
+def hidden_error(filled, truth, X):
+    hidden = np.isnan(X)
+    return np.sqrt(np.mean((filled - truth)[hidden] ** 2)) / np.std(truth)
+
+
+def test_holes_are_filled_and_observed_entries_kept(table, fitted):
+    truth, X = table
+    filled = fitted.transform(X)
+    seen = ~np.isnan(X)
+    np.testing.assert_array_equal(filled[seen], X[seen])
+    assert hidden_error(filled, truth, X) < 0.05
+    assert fitted.held_out_error_ < 0.15
+    assert fitted.effective_rank_ < 4
+
+
+def test_new_rows_need_no_new_fit(table):
+    truth, X = table
+    completer = MatrixCompleter(random_state=0).fit(X[:80])
+    filled = completer.transform(X[80:])
+    assert hidden_error(filled, truth[80:], X[80:]) < 0.08
+    one_by_one = np.concatenate([completer.transform(X[i : i + 1]) for i in (80, 81)])
+    np.testing.assert_allclose(one_by_one, filled[:2], rtol=1e-4, atol=1e-4)
+
+
+def test_training_rows_fold_in_to_what_was_fitted(table, fitted):
+    _, X = table
+    rows, columns = np.nonzero(np.isnan(X))
+    folded = fitted.transform(X)[rows, columns]
+    assert np.std(folded - fitted.predict_entries(rows, columns)) < 0.02
+
+
+@pytest.mark.parametrize(
+    "form",
+    [scipy.sparse.csr_array, scipy.sparse.coo_array, np.ma.masked_invalid, pandas.DataFrame],
+)
+def test_forms_of_input_agree(table, form):
+    _, X = table
+    if form in (scipy.sparse.csr_array, scipy.sparse.coo_array):
+        rows, columns = np.nonzero(~np.isnan(X))
+        given = form((X[rows, columns], (rows, columns)), shape=X.shape)
+    else:
+        given = form(X)
+    expected = MatrixCompleter(alpha=0.01, random_state=0).fit_transform(X)
+    found = MatrixCompleter(alpha=0.01, random_state=0).fit_transform(given)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_stored_zero_is_an_observed_zero():
+    X = scipy.sparse.csr_array(([0.0, 1.0, 2.0, 3.0], ([0, 0, 1, 1], [0, 1, 0, 1])), shape=(2, 3))
+    with pytest.warns(UserWarning, match="1 column"):
+        filled = MatrixCompleter(alpha=0.01).fit_transform(X)
+    assert filled[0, 0] == 0
+
+
+def test_empty_lines_are_completed_from_the_others_with_a_warning(table):
+    truth, X = table
+    X = X.copy()
+    X[3], X[:, 5] = np.nan, np.nan
+    with pytest.warns(UserWarning, match="no observed entry") as caught:
+        filled = MatrixCompleter(alpha=0.01, random_state=0).fit_transform(X)
+    told = " ".join(str(warning.message) for warning in caught)
+    assert "1 row(s) of X have no observed entry" in told
+    assert "1 column(s) of X have no observed entry" in told
+    assert np.isfinite(filled).all()
+    # An empty row is predicted by the columns' own levels.
+    columns = np.delete(np.arange(40), 5)
+    assert np.corrcoef(filled[3, columns], truth[:, columns].mean(0))[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("penalty", ["flatness", "weight-decay", Flatness(), WeightDecay()])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_penalties_and_depths(table, penalty, depth):
+    truth, X = table
+    filled = MatrixCompleter(depth, penalty, random_state=0).fit_transform(X)
+    assert hidden_error(filled, truth, X) < 0.06
+
+
+def test_works_in_pipelines_and_searches(table):
+    _, X = table
+    pipeline = make_pipeline(StandardScaler(), MatrixCompleter(alpha=0.01, random_state=0))
+    assert np.isfinite(pipeline.fit_transform(X)).all()
+    search = GridSearchCV(
+        MatrixCompleter(random_state=0), {"alpha": [0.01, 3.0]}, cv=2, error_score="raise"
+    ).fit(X)
+    assert search.best_params_ == {"alpha": 0.01}
+    assert clone(MatrixCompleter(depth=3)).depth == 3
+    frame = MatrixCompleter(alpha=0.01).set_output(transform="pandas").fit_transform(X)
+    assert frame.shape == X.shape
+
+
+def test_same_seed_same_result(table):
+    _, X = table
+    first, again = (MatrixCompleter(random_state=7).fit(X) for _ in range(2))
+    assert first.alpha_ == again.alpha_
+    np.testing.assert_array_equal(first.transform(X), again.transform(X))
+
+
+X = np.array([[1.0, np.nan, 2.0], [3.0, 4.0, np.nan]])
+BAD = [
+    (MatrixCompleter(), np.full((2, 3), np.nan), "no observed entry"),
+    (MatrixCompleter(), np.where(np.isnan(X), np.inf, X), "infinity"),
+    (MatrixCompleter(), X.astype(complex), "Complex data not supported"),
+    (MatrixCompleter(depth=1), X, "`depth` must be an integer of at least 2, found 1"),
+    (MatrixCompleter(penalty="flat"), X, "`penalty` must be one of ['flatness', 'weight-decay']"),
+    (MatrixCompleter(alpha=-1.0), X, "`alpha` must be 'auto' or a positive number, found -1.0"),
+    (MatrixCompleter(alpha="best"), X, "`alpha` must be 'auto'"),
+    (MatrixCompleter(width=0), X, "`width` must be an integer of at least 1, found 0"),
+    (MatrixCompleter(validation_fraction=1.5), X, "`validation_fraction` must be between"),
+]
+
+
+@pytest.mark.parametrize(("completer", "X", "words"), BAD)
+def test_bad_input_is_named_with_its_remedy(completer, X, words):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        completer.fit(X)
+    assert words in str(caught.value)
+
+
+def test_bad_indices_are_named(fitted):
+    with pytest.raises(ValueError, match=r"`rows` has indices in 0..120, outside 0..119"):
+        fitted.predict_entries([0, 120], [0, 0])
+    with pytest.raises(ValueError, match="`rows` has 2 indices and `columns` has 1"):
+        fitted.predict_entries([0, 1], [0])
+    with pytest.raises(ValueError, match="more than once"):
+        MatrixCompleter().fit_entries(np.array([0, 0]), np.array([1, 1]), np.ones(2), (2, 2))
+
+
+def test_a_result_that_does_not_fit_is_refused_before_it_is_made(fitted, monkeypatch):
+    monkeypatch.setattr("flatrank._checks.free_memory", lambda: 1000)
+    with pytest.raises(MemoryError, match="transform fewer rows at a time"):
+        fitted.transform(np.full((120, 40), 1.0))
+    with pytest.raises(MemoryError, match=r"use predict\(rows, columns\)"):
+        fitted.completion_.matrix()
