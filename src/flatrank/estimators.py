@@ -63,6 +63,16 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Root mean square error on the held-out entries; NaN if alpha was given.
     effective_rank_, nuclear_norm_, trace_of_hessian_ : float
         Of the network, biases left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flatrank import MatrixCompleter
+    >>> table = np.outer(np.arange(1.0, 41.0), np.linspace(1.0, 2.0, 30))
+    >>> holes = np.where(np.random.default_rng(0).random(table.shape) < 0.5, table, np.nan)
+    >>> filled = MatrixCompleter(random_state=0).fit_transform(holes)
+    >>> bool(np.abs(filled - table).max() < 0.03 * table.max())
+    True
     """
 
     # Any: scikit-learn wants nothing checked before `fit`, and the tests check annotations.
@@ -144,7 +154,7 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             A.shape,
             self.depth,
             penalty,
-            self.alpha,  # type: ignore[arg-type]
+            self.alpha,
             self.width,
             self.biases,
             self.validation_fraction,

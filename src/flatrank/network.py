@@ -15,6 +15,11 @@ class DeepLinear(eqx.Module):
     """A deep linear network with layers W_1 (k_1 x n), ..., W_L (m x k_{L-1}), W_1 first.
 
     Raises TypeError or ValueError for layers that are not real matrices or do not fit together.
+
+    >>> import jax
+    >>> network = DeepLinear.gaussian(jax.random.key(0), (5, 4), depth=3, width=2)
+    >>> [layer.shape for layer in network.layers], network.matrix().shape
+    ([(2, 4), (2, 2), (5, 2)], (5, 4))
     """
 
     layers: tuple[Float[Array, "_ _"], ...]

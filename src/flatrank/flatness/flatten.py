@@ -18,6 +18,16 @@ def flatten(network: DeepLinear, A: AbstractMeasurements, max_sweeps: int = 100)
     from the balanced network, in which hidden directions that carry no signal are zero.
 
     Raises ValueError if the shapes do not fit.
+
+    >>> import jax
+    >>> import flatrank as fr
+    >>> A = fr.IsotropicMeasurements((4, 3))
+    >>> network = fr.DeepLinear.gaussian(jax.random.key(0), (4, 3), depth=3)
+    >>> flat = fr.flatten(network, A)
+    >>> bool(jax.numpy.allclose(flat.matrix(), network.matrix(), atol=1e-5))
+    True
+    >>> bool(fr.trace_of_hessian(flat, A) < fr.trace_of_hessian(network, A))
+    True
     """
     check_fit(network, A)
     tolerance = 4 * float(jnp.finfo(network.layers[0].dtype).eps)

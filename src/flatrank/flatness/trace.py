@@ -55,5 +55,14 @@ def trace_of_hessian(network: DeepLinear, A: AbstractMeasurements) -> Float[Arra
     """The trace of the Hessian of `loss` with respect to all layers, exact at every point.
 
     Differentiable; the sum of `layer_traces`. Raises ValueError if the shapes do not fit.
+
+    >>> import jax
+    >>> import flatrank as fr
+    >>> A = fr.IsotropicMeasurements((4, 3))
+    >>> network = fr.DeepLinear.balanced(2 * jax.numpy.eye(4, 3), depth=2)
+    >>> round(float(fr.trace_of_hessian(network, A)), 3)
+    84.0
+    >>> round(float(fr.trace_of_hessian(fr.flatten(network, A), A)), 3)  # 4 sqrt(m n) ||W||_*
+    83.138
     """
     return jnp.sum(layer_traces(network, A))

@@ -23,6 +23,11 @@ class EntryMeasurements(AbstractMeasurements):
 
     Raises TypeError or ValueError for indices that are not integers, are out of range, or name the
     same entry twice.
+
+    >>> import jax
+    >>> A = EntryMeasurements([0, 1], [2, 0], (2, 3))
+    >>> A.apply(jax.numpy.asarray([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])).tolist()
+    [3.0, 4.0]
     """
 
     rows: Int[Array, " N"]

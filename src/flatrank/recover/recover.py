@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._checks import is_traced, positive_integer
+from .._checks import is_traced, positive_integer, require_memory
 from ..flatness import check_fit, check_values
 from ..measurements import AbstractMeasurements, EntryMeasurements
 from ..network import DeepLinear
@@ -47,8 +47,19 @@ def recover(
     Works under `jit` and `vmap`, where values cannot be looked at and only shapes are checked.
     Rank 1e-8 accuracy needs float64: `jax.config.update("jax_enable_x64", True)`.
 
-    Raises TypeError or ValueError for arguments that do not fit, and ValueError for an entry
-    ensemble with an empty row or column, about which nothing is known.
+    Raises TypeError or ValueError for arguments that do not fit, ValueError for an entry ensemble
+    with an empty row or column, about which nothing is known, and MemoryError before an allocation
+    that would not fit.
+
+    >>> import jax
+    >>> import flatrank as fr
+    >>> truth = jax.numpy.outer(jax.numpy.arange(1.0, 9.0), jax.numpy.arange(8.0))
+    >>> A = fr.gaussian_measurements(jax.random.key(0), 45, (8, 8))
+    >>> solution = fr.recover(A, A.apply(truth), depth=3)
+    >>> bool(solution.successful), int(solution.stats["rank"])
+    (True, 1)
+    >>> bool(jax.numpy.allclose(solution.matrix, truth, rtol=1e-3))
+    True
     """
     y = check_values(y, A)
     if penalty is None:
@@ -99,6 +110,13 @@ def _unit_start(
         m, n = A.shape
         random = DeepLinear.gaussian(key, A.shape, depth, width, scale=(m * n) ** -0.5)
         return DeepLinear(tuple(layer.astype(y.dtype) for layer in random.layers))
+    m, n = A.shape
+    # The spectral start forms the back-projection and its singular vectors.
+    require_memory(
+        4 * m * n * y.dtype.itemsize,
+        f"The spectral start of a {m} x {n} matrix",
+        "pass a `key` for a random start, or complete the table with MatrixCompleter",
+    )
     back = A.adjoint(y)
     norm = jnp.linalg.norm(back)
     return DeepLinear.balanced(back / jnp.where(norm > 0, norm, 1.0), depth, width)
