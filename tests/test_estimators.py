@@ -167,3 +167,8 @@ def test_a_result_that_does_not_fit_is_refused_before_it_is_made(fitted, monkeyp
         fitted.transform(np.full((120, 40), 1.0))
     with pytest.raises(MemoryError, match=r"use predict\(rows, columns\)"):
         fitted.completion_.matrix()
+
+
+def test_a_table_that_does_not_fit_is_refused_before_any_allocation():
+    with pytest.raises(MemoryError, match=r"Fitting 1 entries of a 1000000000 x 1000000000 table"):
+        MatrixCompleter().fit_entries(np.array([0]), np.array([0]), np.ones(1), (10**9, 10**9))

@@ -1,9 +1,16 @@
 """Matrix recovery by deep matrix factorisation, with its inductive bias made explicit."""
 
 from .estimators import MatrixCompleter as MatrixCompleter
+from .flatness import dense_hessian as dense_hessian
 from .flatness import flatten as flatten
+from .flatness import hessian_operator as hessian_operator
+from .flatness import induced_regularizer as induced_regularizer
+from .flatness import largest_eigenvalue as largest_eigenvalue
+from .flatness import largest_eigenvalues as largest_eigenvalues
 from .flatness import layer_traces as layer_traces
 from .flatness import loss as loss
+from .flatness import regularizer_path as regularizer_path
+from .flatness import spectral_density as spectral_density
 from .flatness import trace_of_hessian as trace_of_hessian
 from .measurements import DenseMeasurements as DenseMeasurements
 from .measurements import EntryMeasurements as EntryMeasurements

@@ -10,14 +10,14 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._checks import require_memory
+from ._checks import as_shape, require_memory
 from .flatness import trace_of_hessian
 from .measurements import EntryMeasurements
 from .norms import effective_rank, nuclear_norm
 from .recover import AbstractPenalty, Flatness, WeightDecay
 from .recover.alternating import BiasedNetwork, last_layer_problem, solve_lines
 from .recover.buckets import line_buckets
-from .recover.complete import Completion, complete
+from .recover.complete import DEFAULT_WIDTH, Completion, complete
 
 _PENALTIES = {"flatness": Flatness, "weight-decay": WeightDecay}
 
@@ -130,7 +130,15 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ValueError for indices out of range or an entry given twice.
         """
         penalty = self._checked_parameters()
+        m, n = as_shape(shape)
         values = np.asarray(values)
+        # Two layouts with an index, a value and a weight per entry, padded by half; the factors.
+        width = min(m, n, self.width or DEFAULT_WIDTH)
+        require_memory(
+            100 * len(values) + 40 * (m + n) * (width + 1),
+            f"Fitting {len(values)} entries of a {m} x {n} table",
+            "use a smaller `width` or fewer rows",
+        )
         if not np.isfinite(values).all():
             raise ValueError(
                 f"`values` has {np.sum(~np.isfinite(values))} NaN or infinite value(s): remove them."

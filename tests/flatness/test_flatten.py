@@ -75,3 +75,16 @@ def test_flattening_twice_changes_nothing(ensemble):
     np.testing.assert_allclose(
         fr.trace_of_hessian(twice, A), fr.trace_of_hessian(once, A), rtol=1e-12
     )
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_singular_moments_give_the_infimum(depth):
+    """Row 2 has no entry: what the matrix has there costs nothing in the limit."""
+    A = fr.EntryMeasurements([0, 0, 1, 1, 0], [0, 1, 1, 2, 2], (3, 3))
+    matrix = jax.random.normal(jax.random.key(0), (3, 3))
+    network = fr.DeepLinear.balanced(matrix, depth)
+    flat = fr.flatten(network, A, max_sweeps=1000)
+    np.testing.assert_allclose(flat.matrix(), matrix, atol=1e-10)
+    seen = fr.EntryMeasurements([0, 0, 1, 1, 0], [0, 1, 1, 2, 2], (2, 3))
+    expected = fr.induced_regularizer(matrix[:2], seen, depth)
+    np.testing.assert_allclose(fr.trace_of_hessian(flat, A), expected, rtol=1e-5)

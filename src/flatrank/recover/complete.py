@@ -23,7 +23,7 @@ _PATH_RATIO = 0.5
 _PATH_LENGTH = 24
 _PATIENCE = 2
 _PATH_SWEEPS = 6
-_DEFAULT_WIDTH = 32
+DEFAULT_WIDTH = 32
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def complete(
 def default_width(shape: tuple[int, int], count: int) -> int:
     """The largest rank with no more parameters than entries, at least 1 and at most 32."""
     m, n = shape
-    rank = np.arange(1, min(m, n, _DEFAULT_WIDTH) + 1)
+    rank = np.arange(1, min(m, n, DEFAULT_WIDTH) + 1)
     return max(1, int(np.sum(rank * (m + n - rank) <= count)))
 
 
