@@ -1,5 +1,6 @@
 """The spectrum of the Hessian of the loss, from exact products with it."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -40,9 +41,8 @@ class SpectralDensity(eqx.Module):
     nodes: Float[Array, "probes points"]
     weights: Float[Array, "probes points"]
 
-    def mean_of(self, function: eqx.Module | object) -> tuple[Array, Array]:
+    def mean_of(self, function: Callable[[Array], Array]) -> tuple[Array, Array]:
         """The mean of function(eigenvalue) over all eigenvalues, and its standard error."""
-        assert callable(function)
         values = jnp.sum(self.weights * function(self.nodes), axis=1)
         return _mean_and_error(values)
 
