@@ -58,6 +58,13 @@ def test_new_rows_need_no_new_fit(table):
     np.testing.assert_allclose(one_by_one, filled[:2], rtol=1e-4, atol=1e-4)
 
 
+def test_rows_without_an_entry_get_the_columns_levels(table, fitted):
+    truth, _ = table
+    filled = fitted.transform(np.full((2, 40), np.nan))
+    np.testing.assert_array_equal(filled[0], filled[1])
+    assert np.corrcoef(filled[0], truth.mean(0))[0, 1] > 0.8
+
+
 def test_training_rows_fold_in_to_what_was_fitted(table, fitted):
     _, X = table
     rows, columns = np.nonzero(np.isnan(X))
@@ -101,6 +108,22 @@ def test_empty_lines_are_completed_from_the_others_with_a_warning(table):
     # An empty row is predicted by the columns' own levels.
     columns = np.delete(np.arange(40), 5)
     assert np.corrcoef(filled[3, columns], truth[:, columns].mean(0))[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("alpha", ["auto", 0.01])
+def test_small_and_constant_tables(alpha):
+    constant = np.full((5, 4), 7.0)
+    constant[0, 1] = constant[3, 2] = np.nan
+    for X, expected in (
+        (constant, np.full((5, 4), 7.0)),
+        (np.array([[2.0, np.nan], [2.0, 2.0]]), np.full((2, 2), 2.0)),
+    ):
+        filled = MatrixCompleter(alpha=alpha, random_state=0).fit_transform(X)
+        np.testing.assert_allclose(filled, expected, rtol=1e-5)
+    for X in (np.array([[1.0, np.nan]]), np.array([[1.0], [np.nan]])):
+        with pytest.warns(UserWarning, match="no observed entry"):
+            filled = MatrixCompleter(alpha=alpha, random_state=0).fit_transform(X)
+        np.testing.assert_allclose(filled, 1.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("penalty", ["flatness", "weight-decay", Flatness(), WeightDecay()])

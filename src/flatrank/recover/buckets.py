@@ -77,7 +77,8 @@ def line_buckets(
 ) -> LineBuckets:
     """Group entries (lines_i, others_i) of an axis of shape[0] lines against one of shape[1]."""
     count, other_count = shape
-    order = np.argsort(lines, kind="stable")
+    # One past the end stands for padding.
+    order = np.append(np.argsort(lines, kind="stable"), len(lines))
     degrees = np.bincount(lines, minlength=count)
     first = np.concatenate([[0], np.cumsum(degrees)[:-1]])
     capacities = _capacities(degrees)
@@ -91,13 +92,13 @@ def line_buckets(
         blocks = -(-len(members) // block)
         slot = np.arange(capacity)[None]
         real = slot < degrees[members, None]
-        source = order[np.where(real, first[members, None] + slot, 0)]
+        source = order[np.where(real, first[members, None] + slot, len(lines))]
         size = (blocks, block, int(capacity))
         buckets.append(
             Bucket(
-                _laid_out(others.astype(np.int32), other_count, source, real, size),
-                _laid_out(values, 0, source, real, size),
-                _laid_out(weights, 0, source, real, size),
+                _laid_out(others.astype(np.int32), other_count, source, size),
+                _laid_out(values, 0, source, size),
+                _laid_out(weights, 0, source, size),
             )
         )
         place[members] = offset + np.arange(len(members))
@@ -106,15 +107,11 @@ def line_buckets(
 
 
 def _laid_out(
-    array: np.ndarray,
-    padding: int,
-    source: np.ndarray,
-    real: np.ndarray,
-    size: tuple[int, int, int],
+    array: np.ndarray, padding: int, source: np.ndarray, size: tuple[int, int, int]
 ) -> Array:
-    """array[source] where real, padding elsewhere, in blocks of the given size."""
+    """array[source] in blocks of the given size, padding where the source is past its end."""
     full = np.full((size[0] * size[1], size[2]), padding, array.dtype)
-    full[: len(source)] = np.where(real, array[source], padding)
+    full[: len(source)] = np.append(array, array.dtype.type(padding))[source]
     return jnp.asarray(full.reshape(size))
 
 

@@ -120,9 +120,12 @@ def complete(
     to_data = spread ** (2 - penalty.degree(depth))
     rng = np.random.default_rng(seed)
     held = np.zeros(len(values), bool)
+    if alpha == "auto" and len(values) < 2:
+        # Nothing can be held out of a single entry; any strength completes the table by its value.
+        alpha = to_data
     if alpha == "auto":
         count = min(len(values) - 1, max(1, round(validation_fraction * len(values))))
-        held[rng.permutation(len(values))[: max(count, 0)]] = True
+        held[rng.permutation(len(values))[:count]] = True
     tell("arranging the entries", 0.0)
     table = _table(rows, columns, unit, ~held, shape, width)
     key = jax.random.key(int(rng.integers(2**31)))
@@ -285,6 +288,8 @@ def _largest_strength(
 ) -> float:
     """The strength above which depth 2 gives W = 0 (without biases): a dual norm of the data."""
     data = values[used].astype(np.float64)
+    if not data.any():
+        return 1.0
     if isinstance(penalty, Flatness):
         row_counts = np.bincount(rows[used], minlength=shape[0])
         column_counts = np.bincount(columns[used], minlength=shape[1])
