@@ -159,6 +159,7 @@ BAD = [
     (MatrixCompleter(), np.full((2, 3), np.nan), "no observed entry"),
     (MatrixCompleter(), np.where(np.isnan(X), np.inf, X), "infinity"),
     (MatrixCompleter(), X.astype(complex), "Complex data not supported"),
+    (MatrixCompleter(), X * 1e200, "divide them by a constant"),
     (MatrixCompleter(depth=1), X, "`depth` must be an integer of at least 2, found 1"),
     (MatrixCompleter(penalty="flat"), X, "`penalty` must be one of ['flatness', 'weight-decay']"),
     (MatrixCompleter(alpha=-1.0), X, "`alpha` must be 'auto' or a positive number, found -1.0"),

@@ -143,6 +143,12 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"`values` has {np.sum(~np.isfinite(values))} NaN or infinite value(s): remove them."
             )
+        with np.errstate(over="ignore"):
+            if not np.isfinite(np.var(values, dtype=np.float64)):
+                raise ValueError(
+                    f"`values` are as large as {np.abs(values).max():.3g}, and their variance is not a "
+                    "number: divide them by a constant first."
+                )
         A = EntryMeasurements(rows, columns, shape)
         rows, columns = np.asarray(A.rows), np.asarray(A.columns)
         for name, indices, size in zip(("row", "column"), (rows, columns), A.shape, strict=True):
@@ -182,6 +188,9 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def predict_entries(self, rows: Any, columns: Any) -> np.ndarray:
         """The model's values at (rows_i, columns_i) of the fitted table, shape (N,).
+
+        These are the last sweep's; `transform` solves each row once more, and differs from them by
+        as little as the fit has converged (see `tolerance`).
 
         Raises ValueError for indices out of range.
         """

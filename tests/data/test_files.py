@@ -51,6 +51,13 @@ def test_wide_tables(folder, name):
     np.testing.assert_array_equal(dense(read_table(folder / name)), X)
 
 
+def test_header_is_kept_even_if_it_looks_like_ours(folder):
+    (folder / "c.csv").write_text("c0,c1\n1,2\n")
+    table = read_table(folder / "c.csv")
+    write_completed(folder / "o.csv", table, lambda: np.ones((1, 2)))
+    assert (folder / "o.csv").read_text().splitlines() == ["c0,c1", "1.0,1.0"]
+
+
 def test_header_is_kept(folder):
     assert list(read_table(folder / "header.csv").column_names) == ["a", "b, c", "d"]
 
@@ -107,6 +114,7 @@ def test_long_tables_are_written_long_with_their_ids(tmp_path, suffix):
 BAD = {
     "ragged.csv": (b"1,2,3\n4,5\n", "CSV Error on Line: 2"),
     "words.csv": (b"a,b\n1,x\n", "column b has 1 value(s) that are not numbers, such as 'x'"),
+    "index.csv": (b",a,b\n0,1,2\n", "no name for column 1"),
     "twice.csv": (b"a,a\n1,2\n", "column name 'a' appears twice"),
     "empty.csv": (b"", "is empty"),
     "missing.csv": (b"nan,\n,nan\n", "no observed entry"),

@@ -79,6 +79,16 @@ def test_scale_of_the_measurements_does_not_matter():
     assert relative_error(solution.matrix, truth) <= 1e-10
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12])
+def test_float32_scale_does_not_matter(scale):
+    truth = low_rank_matrix(jax.random.key(8), (12, 12), 1).astype(jnp.float32)
+    matrices = jax.random.normal(jax.random.key(9), (90, 12, 12), jnp.float32)
+    A = fr.DenseMeasurements(matrices)
+    solution = fr.recover(A, A.apply(truth) * jnp.float32(scale))
+    assert bool(solution.successful), solution.message
+    assert relative_error(solution.matrix / jnp.float32(scale), truth) <= 1e-4
+
+
 def test_random_start_is_reproducible_and_finds_the_same():
     truth = low_rank_matrix(jax.random.key(8), (12, 12), 1)
     A = fr.gaussian_measurements(jax.random.key(9), 90, (12, 12))
@@ -167,6 +177,7 @@ BAD = [
     ({"depth": 1}, ValueError, "`depth` must be at least 2"),
     ({"width": 0}, ValueError, "`width`"),
     ({"noise": -1.0}, ValueError, "`noise` must be positive"),
+    ({"noise": 9.0}, ValueError, "noise alone would explain"),
     ({"noise": 0.1, "strength": 0.1}, ValueError, "both given"),
     (
         {"start": fr.DeepLinear.gaussian(jax.random.key(0), (2, 2), 3)},

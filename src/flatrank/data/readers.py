@@ -100,6 +100,11 @@ def _checked_array(array: np.ndarray, path: Path) -> np.ndarray:
 def _read_csv(path: Path) -> EntryTable:
     delimiter, first = _first_line(path)
     header = not all(_is_cell(cell) for cell in first)
+    if header and not all(name.strip() for name in first):
+        raise ValueError(
+            f"{path}: the header has no name for column {[n.strip() for n in first].index('') + 1}: "
+            "name it if it holds values, drop it if it is an index (pandas: `to_csv(index=False)`)."
+        )
     if header and len(set(first)) < len(first):
         twice = next(name for name in first if first.count(name) > 1)
         raise ValueError(f"{path}: the column name {twice!r} appears twice: rename one.")

@@ -87,7 +87,8 @@ def write_completed(path: str | Path, table: EntryTable, filled: Callable[[], np
             with temporary.open("wb") as file:
                 np.savez_compressed(file, matrix=array, **names)
         else:
-            _copy(_long(table, array) if long else _wide(table, array), temporary, kind)
+            header = long or table.column_names is not None
+            _copy(_long(table, array) if long else _wide(table, array), temporary, kind, header)
 
 
 def _long(table: EntryTable, array: np.ndarray) -> dict[str, np.ndarray]:
@@ -112,14 +113,13 @@ def _wide(table: EntryTable, array: np.ndarray) -> dict[str, np.ndarray]:
     return {str(name): array[:, j] for j, name in enumerate(names)}
 
 
-def _copy(columns: dict[str, np.ndarray], path: Path, kind: str) -> None:
-    nameless = all(name == f"c{j}" for j, name in enumerate(columns))
+def _copy(columns: dict[str, np.ndarray], path: Path, kind: str, header: bool) -> None:
     with duckdb.connect() as connection:
         connection.register("completed", columns)
         form = {
             ".parquet": "FORMAT parquet",
-            ".csv": f"FORMAT csv, HEADER {not nameless}",
-            ".tsv": f"FORMAT csv, HEADER {not nameless}, DELIMITER '\t'",
+            ".csv": f"FORMAT csv, HEADER {header}",
+            ".tsv": f"FORMAT csv, HEADER {header}, DELIMITER '\t'",
         }[kind]
         target = str(path).replace("'", "''")
         connection.execute(f"COPY (SELECT * FROM completed) TO '{target}' ({form})")

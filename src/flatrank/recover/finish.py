@@ -1,6 +1,6 @@
 """From a nearly low-rank iterate to a low-rank interpolator at round-off: Gauss-Newton."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,12 +59,23 @@ def interpolate_at_rank(
     def moved(pair: DeepLinear, step: DeepLinear, fraction: Array) -> DeepLinear:
         return jax.tree.map(lambda x, dx: x + fraction * dx, pair, step)
 
+    # lineax's LSMR (0.1.1) works in the default type only, which float32 data need not have.
+    default = jnp.zeros(0).dtype
+
+    def wide(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x.astype(default), tree)
+
+    def narrow(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x.astype(y.dtype), tree)
+
     def gauss_newton(carry: tuple) -> tuple:
         pair, before, _, steps = carry
         value, jvp = jax.linearize(residual, pair)
-        operator = lx.FunctionLinearOperator(jvp, jax.eval_shape(lambda: pair))
+        operator = lx.FunctionLinearOperator(
+            lambda direction: wide(jvp(narrow(direction))), jax.eval_shape(lambda: wide(pair))
+        )
         solver = lx.LSMR(rtol=eps**0.5, atol=0.0, max_steps=max_inner_steps)
-        step = lx.linear_solve(operator, -value, solver, throw=False).value
+        step = narrow(lx.linear_solve(operator, wide(-value), solver, throw=False).value)
 
         def too_long(state: tuple) -> Array:
             fraction, after = state

@@ -66,7 +66,10 @@ def interpolate(
     eps = float(jnp.finfo(dtype).eps)
     # weight * mean(residual^2) is about ||W - M||_F^2, exactly so in the isotropic ensemble.
     weight = (m * n / A.mean_square_norm()).astype(dtype)
-    norm = jnp.sqrt(weight * jnp.mean(y**2))
+    # Through the largest value, whose square may not be a number of this type.
+    largest = jnp.max(jnp.abs(y))
+    unit = y / jnp.where(largest > 0, largest, 1.0)
+    norm = largest * jnp.sqrt(weight * jnp.mean(unit**2))
     unit_y = y / jnp.where(norm > 0, norm, 1.0)
     y_norm = jnp.where(norm > 0, jnp.linalg.norm(unit_y), 1.0)
     first_penalty = penalty(start, A)

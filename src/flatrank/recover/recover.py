@@ -45,7 +45,7 @@ def recover(
     1e-9 in float64, 1e-4 in float32).
 
     Works under `jit` and `vmap`, where values cannot be looked at and only shapes are checked.
-    Rank 1e-8 accuracy needs float64: `jax.config.update("jax_enable_x64", True)`.
+    An error of 1e-8 needs float64: `jax.config.update("jax_enable_x64", True)`.
 
     Raises TypeError or ValueError for arguments that do not fit, ValueError for an entry ensemble
     with an empty row or column, about which nothing is known, and MemoryError before an allocation
@@ -72,6 +72,13 @@ def recover(
         if value is not None and not is_traced(value) and not (0 < float(value) < math.inf):
             raise ValueError(
                 f"`{name}` must be positive and finite, found {value}: leave it out to interpolate."
+            )
+    if noise is not None and not is_traced(noise, y):
+        size = float(np.sqrt(np.mean(np.asarray(y, np.float64) ** 2)))
+        if float(noise) >= size:
+            raise ValueError(
+                f"`noise` is {float(noise):.3g} and the root mean square of `y` is {size:.3g}: noise "
+                "alone would explain the measurements; check the units of both."
             )
     if isinstance(A, EntryMeasurements):
         _check_every_line_seen(A)
@@ -117,7 +124,8 @@ def _unit_start(
         f"The spectral start of a {m} x {n} matrix",
         "pass a `key` for a random start, or complete the table with MatrixCompleter",
     )
-    back = A.adjoint(y)
+    largest = jnp.max(jnp.abs(y))
+    back = A.adjoint(y / jnp.where(largest > 0, largest, 1.0))
     norm = jnp.linalg.norm(back)
     return DeepLinear.balanced(back / jnp.where(norm > 0, norm, 1.0), depth, width)
 

@@ -33,7 +33,10 @@ def regularise(
     m, n = A.shape
     dtype = start.layers[0].dtype
     weight = (m * n / A.mean_square_norm()).astype(dtype)
-    norm = jnp.sqrt(weight * jnp.mean(y**2))
+    # Through the largest value, whose square may not be a number of this type.
+    largest = jnp.max(jnp.abs(y))
+    unit = y / jnp.where(largest > 0, largest, 1.0)
+    norm = largest * jnp.sqrt(weight * jnp.mean(unit**2))
     scale = jnp.where(norm > 0, norm, 1.0)
     unit_y = y / scale
     # With W = scale * W', loss = scale^2 loss' and penalty = scale^degree penalty'.
@@ -48,8 +51,10 @@ def regularise(
 
     if noise is None:
         assert strength is not None
-        unit = strength * unit_strength
-        network, gradient_norm, steps = solve(start, unit, max_outer_steps * max_inner_steps)
+        unit_penalty = strength * unit_strength
+        network, gradient_norm, steps = solve(
+            start, unit_penalty, max_outer_steps * max_inner_steps
+        )
         outer, reached = jnp.asarray(1), jnp.asarray(True)
         history = jnp.full(max_outer_steps, jnp.nan, dtype)
     else:
@@ -83,7 +88,7 @@ def regularise(
                 jnp.full(max_outer_steps, jnp.nan, dtype),
             ),
         )
-        network, unit, reached, gradient_norm, steps, outer, history = carry
+        network, unit_penalty, reached, gradient_norm, steps, outer, history = carry
 
     singular_values = network.svd()[1]
     zero = jnp.sum(singular_values**2) < 1e-6
@@ -101,7 +106,7 @@ def regularise(
             "penalty": penalty(network, A),
             "rank": jnp.asarray(0),
             "gap": jnp.asarray(jnp.nan, dtype),
-            "strength": unit / unit_strength,
+            "strength": unit_penalty / unit_strength,
             "gradient_steps": steps,
             "outer_steps": outer,
             "residual_history": history,

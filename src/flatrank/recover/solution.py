@@ -11,7 +11,10 @@ from ..network import DeepLinear
 class Result(eqx.Enumeration):
     """How a solve ended; the members are the sentences that the user reads."""
 
-    converged = "Converged: the measurements are met and the penalty is at a stationary point."
+    converged = (
+        "Converged to a stationary point; the measurements are met, or as nearly as `noise` or "
+        "`strength` ask."
+    )
     low_rank = (
         "Converged: a matrix of the rank in `stats['rank']` meets the measurements to round-off, "
         "and its penalty is within `stats['gap']` of the lower bound."
@@ -21,8 +24,9 @@ class Result(eqx.Enumeration):
         "raise `max_outer_steps` or `max_inner_steps`, or try another `depth` or `width`."
     )
     collapsed = (
-        "The network collapsed to the saddle point at zero; a smaller `strength`, a larger `width` "
-        "or a random start (`key`) may avoid it."
+        "The network ended at zero: `strength` is so large that zero is the answer, or it collapsed "
+        "to the saddle point there, which a smaller `strength`, a larger `width` or a random start "
+        "(`key`) may avoid."
     )
     noise_not_reached = (
         "No penalty strength left a residual of the given `noise`; it is too small for this `width`"
@@ -43,7 +47,8 @@ class Solution(eqx.Module):
     `stats` holds arrays: `residual` (||A(W) - y|| / ||y||), `penalty`, `gradient_steps`,
     `outer_steps`, `residual_history` (per outer step, NaN where not reached), the exact `rank` that
     was identified (0: none) with its relative `gap` to the lower bound on the penalty, and the
-    `strength` of the penalty (NaN where the measurements were interpolated).
+    `strength` of the penalty (NaN where the measurements were interpolated). Under `vmap`, take
+    `matrix` inside the mapped function: a batch of networks does not multiply by itself.
     """
 
     network: DeepLinear
