@@ -177,3 +177,15 @@ def test_progress_is_told():
     assert told[-1] == ("done", 1.0)
     assert any(what == "choosing the penalty strength" for what, _ in told)
     assert all(0 <= fraction <= 1 for _, fraction in told)
+
+
+def test_the_limit_is_told_also_beyond_the_history():
+    """A fit stopped by `max_sweeps` is never called converged, however long it was."""
+    rows, columns, values, _ = problem(40, 30)
+    for limit in (3, 300):
+        completion = complete(
+            rows, columns, values, (40, 30), alpha=0.01, tolerance=-1.0, max_sweeps=limit
+        )
+        assert completion.sweeps == limit
+        assert not completion.converged
+        assert len(completion.history) == min(limit, 256)

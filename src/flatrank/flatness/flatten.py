@@ -47,11 +47,10 @@ def flatten(network: DeepLinear, A: AbstractMeasurements, max_sweeps: int = 100)
         P, Q = uppers[j], lowers[j + 1]
         assert P is not None
         assert Q is not None
-        X, Y = (
-            A.second_moment_gram(P, lowers[j]) + share * isotropic.second_moment_gram(P, lowers[j]),
-            A.second_moment_adjoint_gram(Q, uppers[j + 1])
-            + share * isotropic.second_moment_adjoint_gram(Q, uppers[j + 1]),
-        )
+        below, above = lowers[j], uppers[j + 1]
+        X = A.second_moment_gram(P, below) + share * isotropic.second_moment_gram(P, below)
+        Y = A.second_moment_adjoint_gram(Q, above)
+        Y = Y + share * isotropic.second_moment_adjoint_gram(Q, above)
         return change_basis(network, j, X, Y)
 
     def sweep(state: tuple) -> tuple:

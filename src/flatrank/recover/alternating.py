@@ -208,8 +208,8 @@ def objective(
 ) -> Float[Array, ""]:
     """The function that the sweeps decrease, times N."""
     left, right = model.network.factors()
-    problem = last_layer_problem(model, penalty, strength, table.count)
     features = jnp.pad(right.T, [(0, 1), (0, 0)])
+    offsets = jnp.pad(model.column_bias, (0, 1))
     uppers, lowers = model.network.uppers(), model.network.lowers()
     m, n = table.shape
     dtype = left.dtype
@@ -227,7 +227,7 @@ def objective(
     def block(after: Array, pair: tuple[Bucket, Array]) -> tuple[Array, None]:
         bucket, own = pair
         fit = jnp.einsum("bdk,bk->bd", features[bucket.others], own[:, :k])
-        residual = bucket.values - problem.offsets[bucket.others] - own[:, k : k + 1] - fit
+        residual = bucket.values - offsets[bucket.others] - own[:, k : k + 1] - fit
         flat = jnp.einsum("bdt,bt->bd", across[bucket.others], own[:, k + 1 :])
         return after + jnp.sum(bucket.weights * (residual**2 + share * flat)), None
 
@@ -291,7 +291,7 @@ def alternate(
         network = _in_best_basis(model.network, table, penalty)
         model = BiasedNetwork(network, model.row_bias, model.column_bias)
         after = objective(model, table, penalty, strength)
-        history = history.at[jnp.minimum(sweeps, _HISTORY - 1)].set(after / table.count)
+        history = history.at[sweeps].set(after / table.count, mode="drop")
         return model, after, now, sweeps + 1, history
 
     def falling(carry: tuple) -> Array:

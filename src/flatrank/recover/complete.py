@@ -14,7 +14,7 @@ from .._checks import require_memory
 from ..measurements import IsotropicMeasurements
 from ..network import DeepLinear
 from ..norms import effective_rank
-from .alternating import BiasedNetwork, Table, alternate, check_penalty
+from .alternating import BiasedNetwork, Fit, Table, alternate, check_penalty
 from .buckets import line_buckets
 from .penalties import AbstractPenalty, Flatness
 
@@ -44,8 +44,8 @@ class Completion:
 
     `held_out_error` is the root mean square error on the entries held out for the choice of `alpha`
     (NaN when alpha was given), and `held_rows`, `held_columns`, `held_residuals` are those entries
-    and what they differed by. `history` is the last fit's objective after each sweep, in units of
-    the variance of the data.
+    and what they differed by. `history` is the last fit's objective after each of its `sweeps`
+    (the first 256 at most), in units of the variance of the data.
     """
 
     network: DeepLinear
@@ -57,15 +57,11 @@ class Completion:
     held_out_error: float
     path: tuple[PathStep, ...]
     history: np.ndarray
+    sweeps: int
     converged: bool
     held_rows: np.ndarray
     held_columns: np.ndarray
     held_residuals: np.ndarray
-
-    @property
-    def sweeps(self) -> int:
-        """The number of sweeps of the last fit."""
-        return len(self.history)
 
     def predict(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The completed entries at (rows_i, columns_i), shape (N,)."""
@@ -135,8 +131,8 @@ def complete(
 
     def fit(
         model: BiasedNetwork, table: Table, strength: float, sweeps: int, tolerance: float
-    ) -> tuple[BiasedNetwork, np.ndarray]:
-        done = alternate(
+    ) -> Fit:
+        return alternate(
             _rekindled(model, penalty, strength),
             table,
             penalty,
@@ -145,7 +141,6 @@ def complete(
             jnp.asarray(sweeps),
             biases,
         )
-        return done.model, np.asarray(done.history)[: int(done.sweeps)]
 
     def held_out_residuals(model: BiasedNetwork) -> np.ndarray:
         return unit[held] - _predict(model, rows[held], columns[held])
@@ -159,10 +154,11 @@ def complete(
 
         def visit(model: BiasedNetwork, strength: float) -> None:
             tell("choosing the penalty strength", len(steps) / (len(strengths) + 2))
-            fitted, history = fit(model if warm else start, table, strength, _PATH_SWEEPS, 1e-3)
+            done = fit(model if warm else start, table, strength, _PATH_SWEEPS, 1e-3)
+            fitted = done.model
             error = float(np.sqrt(np.mean(held_out_residuals(fitted) ** 2)))
             rank = float(effective_rank(fitted.network))
-            steps.append(PathStep(strength, error, rank, len(history)))
+            steps.append(PathStep(strength, error, rank, int(done.sweeps)))
             models.append(fitted)
 
         def best() -> int:
@@ -190,7 +186,7 @@ def complete(
         # Depth 3 and more have a saddle at zero: start from the depth-2 matrix.
         if alpha != "auto":
             flat = _matching_strength(shape, penalty, strength, depth)
-            model, _ = fit(model, table, flat, _PATH_SWEEPS, 1e-3)
+            model = fit(model, table, flat, _PATH_SWEEPS, 1e-3).model
         shallow = model.network
         flat_penalty = float(_scaled_penalty(penalty, shallow))
         network = DeepLinear.from_svd(*shallow.svd(), depth, width)
@@ -207,7 +203,8 @@ def complete(
         error = float(np.sqrt(np.mean(residuals**2)))
         table = _table(rows, columns, unit, np.ones_like(held), shape, width)
     tell("fitting all entries", 0.9)
-    model, history = fit(model, table, strength, max_sweeps, tolerance)
+    done = fit(model, table, strength, max_sweeps, tolerance)
+    model, sweeps = done.model, int(done.sweeps)
     tell("done", 1.0)
     return Completion(
         network=model.network.scaled(spread),
@@ -221,8 +218,9 @@ def complete(
             PathStep(s.alpha * to_data, s.held_out_error * spread, s.effective_rank, s.sweeps)
             for s in path
         ),
-        history=history,
-        converged=len(history) < max_sweeps,
+        history=np.asarray(done.history)[:sweeps],
+        sweeps=sweeps,
+        converged=sweeps < max_sweeps,
         held_rows=rows[held],
         held_columns=columns[held],
         held_residuals=residuals * spread,
