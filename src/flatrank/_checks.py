@@ -99,6 +99,11 @@ def free_memory() -> int:
     return int(psutil.virtual_memory().available)
 
 
+def memory_budget(memory: int | None = None) -> int:
+    """The bytes that may be used: as given, or half of what is free."""
+    return free_memory() // 2 if memory is None else positive_integer(memory, "memory")
+
+
 def require_memory(needed: int, purpose: str, remedy: str) -> None:
     """Raise MemoryError *before* an allocation that would not fit."""
     free = free_memory()

@@ -130,10 +130,45 @@ def test_tensor_is_built_where_it_pays_and_only_there():
     assert fr.gaussian_measurements(key, 2, (6, 6)).prepared().moment_tensor is None
 
 
-def test_tensor_is_not_built_where_it_does_not_fit(monkeypatch):
-    from flatrank.measurements import dense
+def test_tensor_is_not_built_for_two_layers_nor_for_narrow_ones():
+    A = fr.gaussian_measurements(jax.random.key(0), 90, (6, 6))
+    assert A.prepared(depth=3).moment_tensor is not None
+    assert A.prepared(depth=2).moment_tensor is None
+    assert A.prepared(depth=3, width=1).moment_tensor is None
+    assert A.prepared(depth=3, memory=1000).moment_tensor is None
+    with pytest.raises(ValueError, match="`memory` must be an integer"):
+        A.prepared(memory=0)
 
-    monkeypatch.setattr(dense, "free_memory", lambda: 1000)
+
+def test_prepared_moments_equal_the_stream():
+    A = fr.gaussian_measurements(jax.random.key(0), 100, (6, 5))
+    prepared = A.prepared()
+    P, Q = (
+        jax.random.normal(jax.random.key(1), (6, 3)),
+        jax.random.normal(jax.random.key(2), (9, 5)),
+    )
+    wide = jax.random.normal(jax.random.key(3), (6, 8))
+    lefts, rights = (P, None, P, None, wide, wide), (None, Q, Q, None, Q, P.T @ wide[:, :5])
+    np.testing.assert_allclose(
+        prepared.second_moment_forms(lefts, rights),
+        A.second_moment_forms(lefts, rights),
+        rtol=1e-12,
+    )
+    np.testing.assert_allclose(
+        prepared.second_moment_gram(P, None), A.second_moment_gram(P, None), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        prepared.second_moment_adjoint_gram(Q, None),
+        A.second_moment_adjoint_gram(Q, None),
+        rtol=1e-12,
+    )
+    np.testing.assert_allclose(prepared.mean_square_norm(), A.mean_square_norm(), rtol=1e-12)
+
+
+def test_tensor_is_not_built_where_it_does_not_fit(monkeypatch):
+    from flatrank import _checks
+
+    monkeypatch.setattr(_checks, "free_memory", lambda: 1000)
     A = fr.DenseMeasurements(jnp.ones((400, 6, 6)))
     assert A.prepared().moment_tensor is None
 

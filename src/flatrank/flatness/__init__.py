@@ -1,11 +1,13 @@
 """Curvature of the loss of a deep linear network, exact."""
 
+from . import general as general
 from .flatten import change_basis as change_basis
 from .flatten import flatten as flatten
+from .general import Eigenpairs as Eigenpairs
+from .general import Estimate as Estimate
 from .induced import induced_regularizer as induced_regularizer
 from .induced import regularizer_path as regularizer_path
-from .spectrum import Eigenpairs as Eigenpairs
-from .spectrum import SpectralDensity as SpectralDensity
+from .lanczos import SpectralDensity as SpectralDensity
 from .spectrum import dense_hessian as dense_hessian
 from .spectrum import hessian_operator as hessian_operator
 from .spectrum import largest_eigenvalue as largest_eigenvalue

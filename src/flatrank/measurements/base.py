@@ -85,6 +85,12 @@ class AbstractMeasurements(eqx.Module):
     def mean_square_norm(self) -> Float[Array, ""]:
         """(1/N) sum_i ||A_i||_F^2, a scalar: m n times the ensemble's mean squared entry."""
 
-    def prepared(self) -> "AbstractMeasurements":
-        """The same measurements with whatever makes repeated second moments fast computed once."""
+    def prepared(
+        self, depth: int | None = None, width: int | None = None, memory: int | None = None
+    ) -> "AbstractMeasurements":
+        """The same measurements with whatever makes repeated second moments fast computed once.
+
+        `depth` and `width` of the networks to come tell what will be needed; None: any. No more than
+        `memory` bytes are used for it, by default half of what is free.
+        """
         return self

@@ -8,27 +8,33 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._checks import as_real, as_shape, free_memory, positive_integer, require_memory
+from .._checks import as_real, as_shape, memory_budget, positive_integer, require_memory
 from .base import AbstractMeasurements
 
 # Intermediates of one streamed chunk of measurements stay below this many numbers.
 _CHUNK_LIMIT = 2**24
+# How many multiplications of a matrix product take as long as one of a matrix-vector product.
+_MATRIX_VECTOR_PRICE = 8
 
 
 class DenseMeasurements(AbstractMeasurements):
     """Measurements y_i = <A_i, M> with dense A_i; `matrices` has shape (N, m, n).
 
-    `prepared()` adds the compressed moment tensor when the cost model of `tensor_pays` says so.
+    The second moment is streamed over chunks of the A_i. `prepared()` adds what makes it cheap: the
+    moments K(I) and K*(I), all that the two end layers need, and for the layers between them the
+    compressed moment tensor, when the cost model of `tensor_pays` says so.
 
     Raises TypeError or ValueError for an array that is not real, finite and three-dimensional.
     """
 
     matrices: Float[Array, "N m n"]
+    row_moment: Float[Array, "m m"] | None
+    column_moment: Float[Array, "n n"] | None
     moment_tensor: Float[Array, "mm nn"] | None
 
-    def __init__(self, matrices: Any, moment_tensor: Any = None):
+    def __init__(self, matrices: Any):
         self.matrices = as_real(matrices, "matrices", 3)
-        self.moment_tensor = moment_tensor
+        self.row_moment = self.column_moment = self.moment_tensor = None
         if 0 in self.matrices.shape:
             raise ValueError(
                 f"`matrices` has shape {self.matrices.shape}: pass at least one measurement matrix "
@@ -47,11 +53,11 @@ class DenseMeasurements(AbstractMeasurements):
 
     def apply(self, matrix: Float[Array, "m n"]) -> Float[Array, " N"]:
         """<A_i, M>, shape (N,)."""
-        return self.matrices.reshape(self.count, -1) @ matrix.reshape(-1)
+        return jnp.tensordot(self.matrices, matrix, 2)
 
     def adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
         """sum_i values_i A_i, shape (m, n)."""
-        return (values @ self.matrices.reshape(self.count, -1)).reshape(self.shape)
+        return jnp.tensordot(values, self.matrices, 1)
 
     def second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
         """(1/N) sum_i A_i S A_i^T, streamed over chunks of measurements."""
@@ -68,56 +74,104 @@ class DenseMeasurements(AbstractMeasurements):
     def second_moment_forms(
         self, lefts: tuple[Array | None, ...], rights: tuple[Array | None, ...]
     ) -> Float[Array, " L"]:
-        """(1/N) sum_i ||P^T A_i Q^T||_F^2, one per pair: one matrix product when prepared."""
-        if self.moment_tensor is not None:
-            m, n = self.shape
-            dtype = self.moment_tensor.dtype
-            left = jnp.stack([_pack(_gram(P, m, dtype), doubled=True) for P in lefts])
-            right = jnp.stack(
-                [_pack(_gram(None if Q is None else Q.T, n, dtype), doubled=True) for Q in rights]
-            )
-            return jnp.sum(left * (right @ self.moment_tensor.T), axis=1)
+        """(1/N) sum_i ||P^T A_i Q^T||_F^2, one per pair.
 
-        def forms(A: Array) -> Array:
-            values = []
-            for P, Q in zip(lefts, rights, strict=True):
-                seen = A if P is None else jnp.einsum("ap,iab->ipb", P, A)
-                seen = seen if Q is None else jnp.einsum("ipb,qb->ipq", seen, Q)
-                values.append(jnp.sum(seen**2))
-            return jnp.stack(values)
+        What is prepared is used: K(I) where Q is None, K*(I) where P is, the tensor for all pairs
+        that remain in one matrix product; otherwise one stream serves them all.
+        """
+        m, n = self.shape
+        dtype = self.matrices.dtype
+        known: dict[int, Array] = {}
+        rest: dict[int, tuple[Array | None, Array | None]] = {}
+        for j, (P, Q) in enumerate(zip(lefts, rights, strict=True)):
+            if Q is None and self.row_moment is not None:
+                known[j] = jnp.vdot(_gram(P, m, dtype), self.row_moment)
+            elif P is None and self.column_moment is not None:
+                known[j] = jnp.vdot(_gram(_transpose(Q), n, dtype), self.column_moment)
+            else:
+                rest[j] = (P, Q)
+        if rest:
+            if self.moment_tensor is not None:
+                values = self._tensor_forms(list(rest.values()))
+            else:
+                values = self._stream(
+                    lambda A: jnp.stack([_form(A, P, Q) for P, Q in rest.values()])
+                )
+            known.update(zip(rest, values, strict=True))
+        return jnp.stack([known[j] for j in range(len(lefts))])
 
-        return self._stream(forms)
+    def _tensor_forms(self, pairs: list[tuple[Array | None, Array | None]]) -> Float[Array, " L"]:
+        """The forms by the moment tensor, all in one matrix product."""
+        m, n = self.shape
+        assert self.moment_tensor is not None
+        dtype = self.moment_tensor.dtype
+        left = [_pack(_gram(P, m, dtype), doubled=True) for P, _ in pairs]
+        right = [_pack(_gram(_transpose(Q), n, dtype), doubled=True) for _, Q in pairs]
+        if len(pairs) == 1:  # a matrix-vector product reads the tensor twice as fast
+            return jnp.vdot(left[0], self.moment_tensor @ right[0])[None]
+        return jnp.sum(jnp.stack(left, 1) * (self.moment_tensor @ jnp.stack(right, 1)), axis=0)
+
+    def second_moment_gram(
+        self, P: Float[Array, "m p"], Q: Float[Array, "q n"] | None
+    ) -> Float[Array, "p p"]:
+        """P^T K(Q^T Q) P, shape (p, p); Q None stands for the identity, for which K is prepared."""
+        if Q is None and self.row_moment is not None:
+            return P.T @ self.row_moment @ P
+        return super().second_moment_gram(P, Q)
+
+    def second_moment_adjoint_gram(
+        self, Q: Float[Array, "q n"], P: Float[Array, "m p"] | None
+    ) -> Float[Array, "q q"]:
+        """Q K*(P P^T) Q^T, shape (q, q); P None stands for the identity, for which K* is prepared."""
+        if P is None and self.column_moment is not None:
+            return Q @ self.column_moment @ Q.T
+        return super().second_moment_adjoint_gram(Q, P)
 
     def mean_square_norm(self) -> Float[Array, ""]:
         """(1/N) sum_i ||A_i||_F^2."""
+        if self.row_moment is not None:
+            return jnp.trace(self.row_moment)
         return jnp.sum(self.matrices**2) / self.count
 
-    def prepared(self) -> "DenseMeasurements":
-        """The same measurements with the moment tensor T[ab, cd] = (1/N) sum_i A_i[a,c] A_i[b,d].
+    def prepared(
+        self, depth: int | None = None, width: int | None = None, memory: int | None = None
+    ) -> "DenseMeasurements":
+        """The same measurements with K(I), K*(I) and, where it pays, the moment tensor.
 
-        Only a <= b and c <= d are stored, m^2 n^2 / 4 numbers, symmetrised in (c, d): it is only
-        ever contracted with symmetric matrices.
+        The tensor T[ab, cd] = (1/N) sum_i A_i[a,c] A_i[b,d] is stored for a <= b and c <= d only, m^2
+        n^2 / 4 numbers, symmetrised in (c, d): it is only ever contracted with symmetric matrices.
+        Networks of depth 2 and less do not need it.
         """
-        if self.moment_tensor is not None or not self.tensor_pays():
-            return self
-        return eqx.tree_at(
-            lambda A: A.moment_tensor,
-            self,
-            _moment_tensor(self.matrices),
-            is_leaf=lambda x: x is None,
-        )
+        prepared = self
+        if self.row_moment is None:
+            moments = _end_moments(self)
+            prepared = eqx.tree_at(
+                lambda A: (A.row_moment, A.column_moment), self, moments, is_leaf=_is_none
+            )
+        if self.moment_tensor is None and self.tensor_pays(depth, width, memory):
+            tensor = _moment_tensor(self.matrices)
+            prepared = eqx.tree_at(lambda A: A.moment_tensor, prepared, tensor, is_leaf=_is_none)
+        return prepared
 
-    def tensor_pays(self) -> bool:
-        """Whether the moment tensor fits in half of the free memory and is cheaper than a stream.
+    def tensor_pays(
+        self, depth: int | None = None, width: int | None = None, memory: int | None = None
+    ) -> bool:
+        """Whether the moment tensor fits in memory and is cheaper than a stream over the A_i.
 
-        Both forms are bound by the numbers that they touch for each layer of each evaluation: m^2
-        n^2 / 4 for the tensor; about N m n min(m, n) multiplications for the stream, which runs at
-        the speed of a matrix product, some eight times that of the tensor's matrix-vector product.
+        *Bytes*: the tensor, and a copy of the A_i while it is built, have to fit in `memory`, by
+        default half of what is free; a stream needs one chunk.
+
+        *Multiplications*, for one inner layer: m^2 n^2 / 4 for the tensor, in matrix-vector products
+        that wait for memory; N m n k for the stream, k the width (at most the shorter side), in
+        matrix products that do not and are `_MATRIX_VECTOR_PRICE` times as fast.
         """
+        if depth is not None and depth <= 2:
+            return False
         m, n = self.shape
         numbers = (m * (m + 1) // 2) * (n * (n + 1) // 2)
-        fits = numbers * self.matrices.dtype.itemsize <= free_memory() // 2
-        return fits and 8 * numbers < self.count * m * n * min(m, n)
+        needed = (numbers + self.matrices.size) * self.matrices.dtype.itemsize
+        stream = self.matrices.size * min(m, n, *([] if width is None else [width]))
+        return needed <= memory_budget(memory) and _MATRIX_VECTOR_PRICE * numbers < stream
 
     def _stream(self, term: Any) -> Array:
         """The mean over measurements of term(chunk), chunk by chunk, in bounded memory.
@@ -154,6 +208,35 @@ def gaussian_measurements(
     return DenseMeasurements(jax.random.normal(key, (count, m, n)))
 
 
+def _form(A: Float[Array, "i m n"], P: Array | None, Q: Array | None) -> Float[Array, ""]:
+    """sum_i ||P^T A_i Q^T||_F^2 in the fewest multiplications."""
+    _, m, n = A.shape
+    # A factor narrower than the side that it meets makes the measurements smaller: the narrowest
+    # goes first. A wider one is replaced by its Gram matrix.
+    steps = []
+    if P is not None and P.shape[1] < m:
+        steps.append((P.shape[1] / m, "ap,iab->ipb", P))
+    if Q is not None and Q.shape[0] < n:
+        steps.append((Q.shape[0] / n, "qb,iab->iaq", Q))
+    for _, indices, factor in sorted(steps, key=lambda step: step[0]):
+        A = jnp.einsum(indices, factor, A)
+    left = right = A
+    if P is not None and P.shape[1] >= m:
+        left = jnp.einsum("ab,ibc->iac", P @ P.T, A)
+    if Q is not None and Q.shape[0] >= n:
+        right = jnp.einsum("iab,bc->iac", A, Q.T @ Q)
+    return jnp.sum(left * right)
+
+
+@jax.jit
+def _end_moments(A: DenseMeasurements) -> tuple[Array, Array]:
+    m, n = A.shape
+    dtype = A.matrices.dtype
+    return A.second_moment(jnp.eye(n, dtype=dtype)), A.second_moment_adjoint(
+        jnp.eye(m, dtype=dtype)
+    )
+
+
 @jax.jit
 def _moment_tensor(matrices: Float[Array, "N m n"]) -> Float[Array, "mm nn"]:
     count, m, _ = matrices.shape
@@ -165,6 +248,14 @@ def _moment_tensor(matrices: Float[Array, "N m n"]) -> Float[Array, "mm nn"]:
         return _pack(0.5 * (product + product.T))
 
     return jax.lax.map(pair, (first, second))
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
+
+
+def _transpose(factor: Array | None) -> Array | None:
+    return None if factor is None else factor.T
 
 
 def _gram(factor: Array | None, size: int, dtype: Any) -> Array:

@@ -86,7 +86,7 @@ def recover(
         check_fit(start, A)
         if start.depth != depth:
             raise ValueError(f"`start` has depth {start.depth} and `depth` is {depth}.")
-    A = A.prepared()
+    A = A.prepared(depth, width)
     start = _unit_start(A, y, depth, width, key) if start is None else start
     if tolerance is None:
         tolerance = 1e-9 if jnp.finfo(y.dtype).bits == 64 else 1e-4
