@@ -87,6 +87,35 @@ def as_shape(value: Any, name: str = "shape") -> tuple[int, int]:
     return rows, columns
 
 
+def as_positive_semidefinite(value: Any, name: str, size: int | None = None) -> jax.Array:
+    """A symmetric positive semidefinite matrix, up to round-off. Traced values are not checked."""
+    matrix = as_real(value, name, 2)
+    wanted = matrix.shape[0] if size is None else size
+    if matrix.shape != (wanted, wanted):
+        raise ValueError(
+            f"`{name}` has shape {matrix.shape} and must be ({wanted}, {wanted}): pass a Gram matrix "
+            "such as `Q.T @ Q`."
+        )
+    if not is_traced(matrix) and matrix.size:
+        with jax.ensure_compile_time_eval():
+            found = np.asarray(matrix, np.float64)
+        scale = np.abs(found).max()
+        slack = 10 * wanted * float(jax.numpy.finfo(matrix.dtype).eps) * scale
+        skew = np.abs(found - found.T).max()
+        if skew > slack:
+            raise ValueError(
+                f"`{name}` is not symmetric (off by {skew:.3g}, largest entry {scale:.3g}): pass a "
+                "Gram matrix such as `Q.T @ Q`."
+            )
+        lowest = np.linalg.eigvalsh(found)[0]
+        if lowest < -slack:
+            raise ValueError(
+                f"`{name}` is not positive semidefinite (eigenvalue {lowest:.3g}, largest entry "
+                f"{scale:.3g}): pass a Gram matrix such as `Q.T @ Q`."
+            )
+    return matrix
+
+
 def positive_integer(value: Any, name: str) -> int:
     """A Python integer of at least one."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:

@@ -24,6 +24,16 @@ def test_matrix_is_kept_and_trace_not_raised(ensemble, depth, width):
     assert fr.trace_of_hessian(flat, A) <= fr.trace_of_hessian(network, A) * (1 + 1e-12)
 
 
+def test_no_sweep_raises_the_trace(ensemble):
+    A = ensemble(4, 3)
+    network = fr.DeepLinear.gaussian(jax.random.key(0), (4, 3), 4)
+    after = jnp.stack(
+        [fr.trace_of_hessian(fr.flatten(network, A, sweeps), A) for sweeps in (0, 1, 2, 4)]
+    )
+    assert after[0] < fr.trace_of_hessian(network, A)
+    assert (jnp.diff(after) <= 1e-13 * after[0]).all()
+
+
 @pytest.mark.parametrize("width", [2, 6])
 def test_depth_2_closed_form(ensemble, width):
     """F(M) = 4 || K(I)^{1/2} M K*(I)^{1/2} ||_* for any ensemble."""

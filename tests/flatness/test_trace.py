@@ -48,6 +48,18 @@ def test_gradient_equals_autodiff(ensemble, depth):
     np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11 * float(jnp.max(abs(theirs))))
 
 
+def test_forward_over_reverse_equals_differences_of_the_gradient(ensemble):
+    A = ensemble(4, 3)
+    network = fr.DeepLinear.gaussian(jax.random.key(0), (4, 3), 3, 2)
+    flat, restore = ravel_pytree(network)
+    direction = jax.random.normal(jax.random.key(1), flat.shape)
+    gradient = jax.grad(lambda x: fr.trace_of_hessian(restore(x), A))
+    _, found = jax.jit(lambda x: jax.jvp(gradient, (x,), (direction,)))(flat)
+    step = 1e-5
+    expected = (gradient(flat + step * direction) - gradient(flat - step * direction)) / (2 * step)
+    np.testing.assert_allclose(found, expected, atol=1e-7 * float(jnp.max(abs(expected))))
+
+
 def test_layer_traces_are_the_diagonal_blocks(ensemble):
     A = ensemble(4, 3)
     network = fr.DeepLinear.gaussian(jax.random.key(0), (4, 3), 3, 2)

@@ -173,6 +173,22 @@ def test_tensor_is_not_built_where_it_does_not_fit(monkeypatch):
     assert A.prepared().moment_tensor is None
 
 
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        (np.diag([1.0, 2.0, -0.1]), "`S` is not positive semidefinite"),
+        (np.triu(np.ones((3, 3))), "`S` is not symmetric"),
+        (np.eye(4), r"`S` has shape \(4, 4\) and must be \(3, 3\)"),
+        (np.eye(3, dtype=complex), "`S` has data type complex128"),
+    ],
+)
+def test_arguments_of_second_moments_are_gram_matrices(ensemble, argument, sentence):
+    with pytest.raises((ValueError, TypeError), match=sentence):
+        ensemble(4, 3).second_moment(argument)
+    with pytest.raises((ValueError, TypeError), match=sentence.replace("`S`", "`T`")):
+        ensemble(3, 4).second_moment_adjoint(argument)
+
+
 BAD = [
     (lambda: fr.DenseMeasurements(np.ones((3, 4))), ValueError, "`matrices` must have 3 axes"),
     (lambda: fr.DenseMeasurements(np.full((1, 2, 2), np.nan)), ValueError, "4 NaN or infinite"),

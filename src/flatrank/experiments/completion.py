@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import plots
 from ..data import EntryTable
 from ..estimators import MatrixCompleter
 from ..norms import singular_values
-from . import figures
 from .report import Section
 
 
@@ -59,7 +59,7 @@ class CompletedTable:
             (
                 "Observed entries (grey: missing), the recovered table, and the residual of entries "
                 "that were hidden to choose alpha. Of large tables, block means are shown.",
-                figures.table(
+                plots.table(
                     self.table.rows,
                     self.table.columns,
                     self.table.values,
@@ -69,7 +69,7 @@ class CompletedTable:
             ),
             (
                 "The penalty decides how many singular values matter; no rank was given.",
-                figures.singular_values(np.asarray(singular_values(completion.network))),
+                plots.singular_values(np.asarray(singular_values(completion.network))),
             ),
         ]
         if completion.path:
@@ -77,11 +77,11 @@ class CompletedTable:
                 (
                     "A tenth of the entries was held out of each fit on the path; the strength with "
                     "the smallest error on them was used for the last fit, to all entries.",
-                    figures.path(completion),
+                    plots.path(completion),
                 )
             )
-            pictures.append(("", figures.residual_histogram(completion)))
-        pictures.append(("", figures.convergence(completion.history)))
+            pictures.append(("", plots.residual_histogram(completion)))
+        pictures.append(("", plots.convergence(completion.history)))
         return Section(title, "", self.facts(), tuple(pictures))
 
 

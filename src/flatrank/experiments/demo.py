@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import plots
 from ..data import EntryTable, indian_pines, low_rank_matrix
 from ..estimators import MatrixCompleter
 from ..measurements import gaussian_measurements
 from ..norms import nuclear_norm, numerical_rank, singular_values
 from ..recover import Solution, recover
-from . import figures
 from .completion import CompletedTable, complete_entries
 from .report import Section
 
@@ -59,7 +59,7 @@ def recover_image(
         return array[:, list(_BANDS)].reshape(height, width, len(_BANDS))
 
     percent = f"{100 * observed_fraction:.0f}%"
-    images = figures.false_colour(
+    images = plots.false_colour(
         {
             "original": picture(truth),
             f"observed ({percent} of the entries)": picture(np.where(shown, truth, np.nan)),
@@ -147,7 +147,7 @@ def sense(
         (
             (
                 "All depths find the same matrix; singular values beyond the rank are round-off.",
-                figures.recovered_spectra(
+                plots.recovered_spectra(
                     spectra, np.asarray(singular_values(truth)), "Flattest interpolators"
                 ),
             ),

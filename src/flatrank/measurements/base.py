@@ -1,11 +1,13 @@
 """The linear map from a matrix to its measurements, and its second moment."""
 
 from abc import abstractmethod
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from .._checks import as_positive_semidefinite
 
 
 @runtime_checkable
@@ -49,13 +51,27 @@ class AbstractMeasurements(eqx.Module):
     def adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
         """The matrix sum_i values_i A_i, shape (m, n)."""
 
-    @abstractmethod
-    def second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
-        """K(S) = (1/N) sum_i A_i S A_i^T for a symmetric S, shape (m, m)."""
+    def second_moment(self, S: Any) -> Float[Array, "m m"]:
+        """K(S) = (1/N) sum_i A_i S A_i^T, S positive semidefinite (n, n); shape (m, m).
+
+        Raises ValueError for an S of another shape, not symmetric or with a negative eigenvalue.
+        """
+        return self._second_moment(as_positive_semidefinite(S, "S", self.shape[1]))
+
+    def second_moment_adjoint(self, T: Any) -> Float[Array, "n n"]:
+        """K*(T) = (1/N) sum_i A_i^T T A_i, T positive semidefinite (m, m); shape (n, n).
+
+        Raises ValueError for a T of another shape, not symmetric or with a negative eigenvalue.
+        """
+        return self._second_moment_adjoint(as_positive_semidefinite(T, "T", self.shape[0]))
 
     @abstractmethod
-    def second_moment_adjoint(self, T: Float[Array, "m m"]) -> Float[Array, "n n"]:
-        """K*(T) = (1/N) sum_i A_i^T T A_i for a symmetric T, shape (n, n)."""
+    def _second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
+        """K(S) for a symmetric S that is not checked."""
+
+    @abstractmethod
+    def _second_moment_adjoint(self, T: Float[Array, "m m"]) -> Float[Array, "n n"]:
+        """K*(T) for a symmetric T that is not checked."""
 
     @abstractmethod
     def second_moment_forms(
@@ -72,14 +88,14 @@ class AbstractMeasurements(eqx.Module):
     ) -> Float[Array, "p p"]:
         """P^T K(Q^T Q) P, shape (p, p); Q None stands for the identity."""
         S = jnp.eye(self.shape[1], dtype=P.dtype) if Q is None else Q.T @ Q
-        return P.T @ self.second_moment(S) @ P
+        return P.T @ self._second_moment(S) @ P
 
     def second_moment_adjoint_gram(
         self, Q: Float[Array, "q n"], P: Float[Array, "m p"] | None
     ) -> Float[Array, "q q"]:
         """Q K*(P P^T) Q^T, shape (q, q); P None stands for the identity."""
         T = jnp.eye(self.shape[0], dtype=Q.dtype) if P is None else P @ P.T
-        return Q @ self.second_moment_adjoint(T) @ Q.T
+        return Q @ self._second_moment_adjoint(T) @ Q.T
 
     @abstractmethod
     def mean_square_norm(self) -> Float[Array, ""]:

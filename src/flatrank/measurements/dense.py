@@ -59,13 +59,13 @@ class DenseMeasurements(AbstractMeasurements):
         """sum_i values_i A_i, shape (m, n)."""
         return jnp.tensordot(values, self.matrices, 1)
 
-    def second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
+    def _second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
         """(1/N) sum_i A_i S A_i^T, streamed over chunks of measurements."""
         if self.moment_tensor is not None:
             return _unpack(self.moment_tensor @ _pack(S, doubled=True), self.shape[0])
         return self._stream(lambda A: jnp.einsum("iab,bc,idc->ad", A, S, A, optimize="optimal"))
 
-    def second_moment_adjoint(self, T: Float[Array, "m m"]) -> Float[Array, "n n"]:
+    def _second_moment_adjoint(self, T: Float[Array, "m m"]) -> Float[Array, "n n"]:
         """(1/N) sum_i A_i^T T A_i, streamed over chunks of measurements."""
         if self.moment_tensor is not None:
             return _unpack(_pack(T, doubled=True) @ self.moment_tensor, self.shape[1])

@@ -18,7 +18,7 @@ _GATHER_LIMIT = 2**24
 class EntryMeasurements(AbstractMeasurements):
     """The entries M[rows_i, columns_i] of an m x n matrix.
 
-    `rows` and `columns` are integer arrays of shape (N,). Only `adjoint` and `second_moment`, whose
+    `rows` and `columns` are integer arrays of shape (N,). Only `adjoint` and the second moments, whose
     results are matrices, form anything larger than the factors of a network.
 
     Raises TypeError or ValueError for indices that are not integers, are out of range, or name the
@@ -105,12 +105,12 @@ class EntryMeasurements(AbstractMeasurements):
         """The number of observed entries in each column, shape (n,)."""
         return jnp.zeros(self.shape[1]).at[self.columns].add(1.0)
 
-    def second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
+    def _second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
         """(1/N) diag(Omega diag(S)), Omega the 0/1 mask."""
         weights = jnp.diagonal(S)[self.columns] / self.count
         return jnp.diag(jnp.zeros(self.shape[0], S.dtype).at[self.rows].add(weights))
 
-    def second_moment_adjoint(self, T: Float[Array, "m m"]) -> Float[Array, "n n"]:
+    def _second_moment_adjoint(self, T: Float[Array, "m m"]) -> Float[Array, "n n"]:
         """(1/N) diag(Omega^T diag(T))."""
         weights = jnp.diagonal(T)[self.rows] / self.count
         return jnp.diag(jnp.zeros(self.shape[1], T.dtype).at[self.columns].add(weights))

@@ -34,11 +34,11 @@ class IsotropicMeasurements(AbstractMeasurements):
         """The values laid out as a matrix, times sqrt(m n)."""
         return self.count**0.5 * values.reshape(self.shape)
 
-    def second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
+    def _second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
         """K(S) = tr(S) I."""
         return jnp.trace(S) * jnp.eye(self.shape[0], dtype=S.dtype)
 
-    def second_moment_adjoint(self, T: Float[Array, "m m"]) -> Float[Array, "n n"]:
+    def _second_moment_adjoint(self, T: Float[Array, "m m"]) -> Float[Array, "n n"]:
         """K*(T) = tr(T) I."""
         return jnp.trace(T) * jnp.eye(self.shape[1], dtype=T.dtype)
 

@@ -55,12 +55,12 @@ class RankOneMeasurements(AbstractMeasurements):
         """sum_i values_i x_i z_i^T, shape (m, n)."""
         return (self.left * values[:, None]).T @ self.right
 
-    def second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
+    def _second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
         """(1/N) sum_i (z_i^T S z_i) x_i x_i^T."""
         weights = jnp.sum((self.right @ S) * self.right, axis=1) / self.count
         return (self.left * weights[:, None]).T @ self.left
 
-    def second_moment_adjoint(self, T: Float[Array, "m m"]) -> Float[Array, "n n"]:
+    def _second_moment_adjoint(self, T: Float[Array, "m m"]) -> Float[Array, "n n"]:
         """(1/N) sum_i (x_i^T T x_i) z_i z_i^T."""
         weights = jnp.sum((self.left @ T) * self.left, axis=1) / self.count
         return (self.right * weights[:, None]).T @ self.right

@@ -1,30 +1,20 @@
-"""Pictures (matplotlib figures without global state) of recoveries."""
-
-from typing import Any
+"""Pictures of recoveries."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..recover.complete import Completion
+from .canvas import ACCENT, COLOUR, canvas
 
-_COLOUR, _ACCENT = "#2b5c8a", "#c8553d"
 _SIDE = 150
-
-
-def _figure(width: float = 6.0, height: float = 3.6, panels: int = 1) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, panels)
-    for axis in np.atleast_1d(axes):
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def singular_values(values: np.ndarray, title: str = "Singular values of W") -> Figure:
     """Singular values, largest first, on a logarithmic axis."""
-    figure, axis = _figure()
+    figure, axis = canvas()
     axis.semilogy(
-        np.arange(1, len(values) + 1), np.maximum(values, 1e-300), "o-", color=_COLOUR, ms=4
+        np.arange(1, len(values) + 1), np.maximum(values, 1e-300), "o-", color=COLOUR, ms=4
     )
     positive = values[values > 0]
     if len(positive):
@@ -36,8 +26,8 @@ def singular_values(values: np.ndarray, title: str = "Singular values of W") -> 
 
 def convergence(history: np.ndarray) -> Figure:
     """The objective of the last fit after each sweep."""
-    figure, axis = _figure()
-    axis.plot(np.arange(1, len(history) + 1), history, "o-", color=_COLOUR, ms=4)
+    figure, axis = canvas()
+    axis.plot(np.arange(1, len(history) + 1), history, "o-", color=COLOUR, ms=4)
     axis.set(
         xlabel="sweep over the layers",
         ylabel="objective / variance of the data",
@@ -49,13 +39,13 @@ def convergence(history: np.ndarray) -> Figure:
 
 def path(completion: Completion) -> Figure:
     """Held-out error and effective rank along the path of penalty strengths."""
-    figure, axis = _figure()
+    figure, axis = canvas()
     alphas = [step.alpha for step in completion.path]
     axis.semilogx(
-        alphas, [step.held_out_error for step in completion.path], "o-", color=_COLOUR, ms=4
+        alphas, [step.held_out_error for step in completion.path], "o-", color=COLOUR, ms=4
     )
     chosen = min(completion.path, key=lambda step: abs(step.alpha - completion.alpha))
-    axis.plot(chosen.alpha, chosen.held_out_error, "o", color=_ACCENT, ms=9, label="chosen")
+    axis.plot(chosen.alpha, chosen.held_out_error, "o", color=ACCENT, ms=9, label="chosen")
     axis.set(
         xlabel="penalty strength alpha",
         ylabel="root mean square error",
@@ -70,10 +60,10 @@ def path(completion: Completion) -> Figure:
 
 def residual_histogram(completion: Completion) -> Figure:
     """The distribution of the residuals of the entries held out."""
-    figure, axis = _figure()
+    figure, axis = canvas()
     residuals = completion.held_residuals
     low, high = np.quantile(residuals, [0.002, 0.998])
-    axis.hist(residuals, bins=60, range=(low, max(high, low + 1e-12)), color=_COLOUR)
+    axis.hist(residuals, bins=60, range=(low, max(high, low + 1e-12)), color=COLOUR)
     axis.axvline(0, color="black", lw=0.8)
     axis.set(
         xlabel="value - prediction",
@@ -112,7 +102,7 @@ def table(
     residual = _block_means(
         completion.held_rows, completion.held_columns, completion.held_residuals, shape
     )
-    figure, axes = _figure(11.0, 4.2, 3)
+    figure, axes = canvas(11.0, 4.2, 3)
     low, high = np.quantile(values, [0.01, 0.99])
     extent = (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5)
     spread = float(np.nanquantile(np.abs(residual), 0.99)) if np.isfinite(residual).any() else 1.0
@@ -150,7 +140,7 @@ def _picture(
 
 def false_colour(images: dict[str, np.ndarray], title: str) -> Figure:
     """Three-band images (height, width, 3) side by side, stretched alike; NaN is grey."""
-    figure, axes = _figure(11.0, 4.0, len(images))
+    figure, axes = canvas(11.0, 4.0, len(images))
     first = next(iter(images.values()))
     low, high = np.nanquantile(first, [0.02, 0.98], axis=(0, 1))
     for axis, (name, image) in zip(np.atleast_1d(axes), images.items(), strict=True):
@@ -164,7 +154,7 @@ def false_colour(images: dict[str, np.ndarray], title: str) -> Figure:
 
 def recovered_spectra(spectra: dict[str, np.ndarray], truth: np.ndarray, title: str) -> Figure:
     """Singular values of several recoveries against those of the true matrix."""
-    figure, axis = _figure()
+    figure, axis = canvas()
     for marker, (name, values) in zip("os^Dv", spectra.items(), strict=False):
         axis.semilogy(
             np.arange(1, len(values) + 1),

@@ -1,0 +1,13 @@
+"""One-line pictures: each function returns a matplotlib figure, `.savefig("picture.png")` writes it."""
+
+from .completion import convergence as convergence
+from .completion import false_colour as false_colour
+from .completion import path as path
+from .completion import recovered_spectra as recovered_spectra
+from .completion import residual_histogram as residual_histogram
+from .completion import singular_values as singular_values
+from .completion import table as table
+from .flatness import density as density
+from .flatness import flattening as flattening
+from .flatness import layer_traces as layer_traces
+from .flatness import spectrum as spectrum
