@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types architecture format clean
+.PHONY: demo bench-flatness test lint types architecture format clean
 
 demo: .venv/demo
 	$(BIN)/flatrank demo
 
 test: .venv/test lint types architecture
 	$(BIN)/pytest
+
+bench-flatness: .venv/bench
+	$(BIN)/python benchmarks/flatness.py
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -34,6 +37,10 @@ format: .venv/test
 
 .venv/test: .venv/pip pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+.venv/bench: .venv/pip pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[bench]'
 	touch $@
 
 clean:

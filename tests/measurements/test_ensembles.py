@@ -131,7 +131,7 @@ def test_tensor_is_built_where_it_pays_and_only_there():
 
 
 def test_tensor_is_not_built_for_two_layers_nor_for_narrow_ones():
-    A = fr.gaussian_measurements(jax.random.key(0), 90, (6, 6))
+    A = fr.gaussian_measurements(jax.random.key(0), 15, (6, 6))
     assert A.prepared(depth=3).moment_tensor is not None
     assert A.prepared(depth=2).moment_tensor is None
     assert A.prepared(depth=3, width=1).moment_tensor is None

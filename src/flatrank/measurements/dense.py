@@ -13,8 +13,9 @@ from .base import AbstractMeasurements
 
 # Intermediates of one streamed chunk of measurements stay below this many numbers.
 _CHUNK_LIMIT = 2**24
-# How many multiplications of a matrix product take as long as one of a matrix-vector product.
-_MATRIX_VECTOR_PRICE = 8
+# How many multiplications of a matrix product take as long as one of a matrix-vector product, which
+# waits for memory (measured on one CPU core, see docs/growth.md).
+_MATRIX_VECTOR_PRICE = 5
 
 
 class DenseMeasurements(AbstractMeasurements):
@@ -105,11 +106,10 @@ class DenseMeasurements(AbstractMeasurements):
         m, n = self.shape
         assert self.moment_tensor is not None
         dtype = self.moment_tensor.dtype
-        left = [_pack(_gram(P, m, dtype), doubled=True) for P, _ in pairs]
-        right = [_pack(_gram(_transpose(Q), n, dtype), doubled=True) for _, Q in pairs]
-        if len(pairs) == 1:  # a matrix-vector product reads the tensor twice as fast
-            return jnp.vdot(left[0], self.moment_tensor @ right[0])[None]
-        return jnp.sum(jnp.stack(left, 1) * (self.moment_tensor @ jnp.stack(right, 1)), axis=0)
+        left = jnp.stack([_pack(_gram(P, m, dtype), doubled=True) for P, _ in pairs])
+        right = jnp.stack([_pack(_gram(_transpose(Q), n, dtype), doubled=True) for _, Q in pairs])
+        # In this order XLA reads the tensor by rows in both products of the gradient.
+        return jnp.sum((left @ self.moment_tensor) * right, axis=1)
 
     def second_moment_gram(
         self, P: Float[Array, "m p"], Q: Float[Array, "q n"] | None
@@ -161,9 +161,9 @@ class DenseMeasurements(AbstractMeasurements):
         *Bytes*: the tensor, and a copy of the A_i while it is built, have to fit in `memory`, by
         default half of what is free; a stream needs one chunk.
 
-        *Multiplications*, for one inner layer: m^2 n^2 / 4 for the tensor, in matrix-vector products
-        that wait for memory; N m n k for the stream, k the width (at most the shorter side), in
-        matrix products that do not and are `_MATRIX_VECTOR_PRICE` times as fast.
+        *Multiplications*, for one inner layer and its gradient: the tensor, m^2 n^2 / 4 numbers, is
+        read twice, in matrix-vector products; a stream takes six matrix products of N m n k, k the
+        width (at most the shorter side), each multiplication `_MATRIX_VECTOR_PRICE` times as fast.
         """
         if depth is not None and depth <= 2:
             return False
@@ -171,7 +171,7 @@ class DenseMeasurements(AbstractMeasurements):
         numbers = (m * (m + 1) // 2) * (n * (n + 1) // 2)
         needed = (numbers + self.matrices.size) * self.matrices.dtype.itemsize
         stream = self.matrices.size * min(m, n, *([] if width is None else [width]))
-        return needed <= memory_budget(memory) and _MATRIX_VECTOR_PRICE * numbers < stream
+        return needed <= memory_budget(memory) and 2 * _MATRIX_VECTOR_PRICE * numbers < 6 * stream
 
     def _stream(self, term: Any) -> Array:
         """The mean over measurements of term(chunk), chunk by chunk, in bounded memory.

@@ -21,24 +21,21 @@ def spectrum(eigenvalues: Any, title: str = "Spectrum of the Hessian") -> Figure
     `largest_eigenvalues(...).values`. Those below round-off are not shown; the legend counts them.
     """
     values = np.sort(np.asarray(eigenvalues, np.float64).ravel())[::-1]
-    order = np.argsort(-np.abs(values))
-    values = values[order]
-    largest = np.abs(values[0]) if len(values) else 0.0
-    floor = len(values) * np.finfo(np.asarray(eigenvalues).dtype).eps * largest
-    index = np.arange(1, len(values) + 1)
+    floor = (
+        len(values) * np.finfo(np.asarray(eigenvalues).dtype).eps * np.abs(values).max(initial=0)
+    )
     figure, axis = canvas()
     for kept, colour, name in (
-        (values > floor, COLOUR, "positive"),
-        (values < -floor, ACCENT, "negative"),
+        (values[values > floor], COLOUR, "positive"),
+        (-values[values < -floor][::-1], ACCENT, "negative"),
     ):
-        if kept.any():
-            axis.semilogy(
-                index[kept], np.abs(values[kept]), ".", color=colour, label=f"{kept.sum()} {name}"
-            )
+        if len(kept):
+            index = np.arange(1, len(kept) + 1)
+            axis.semilogy(index, kept, ".", color=colour, label=f"{len(kept)} {name}")
     zeros = int((np.abs(values) <= floor).sum())
     if zeros:
         axis.plot([], [], " ", label=f"{zeros} below round-off")
-    axis.set(xlabel="index", ylabel="|eigenvalue|", title=title)
+    axis.set(xlabel="index within its sign", ylabel="|eigenvalue|", title=title)
     axis.legend(frameon=False)
     return figure
 
