@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from .._checks import as_positive_semidefinite
 
@@ -110,3 +110,7 @@ class AbstractMeasurements(eqx.Module):
         `memory` bytes are used for it, by default half of what is free.
         """
         return self
+
+    @abstractmethod
+    def part(self, chosen: Int[Array, " K"]) -> "AbstractMeasurements":
+        """The measurements with the given indices, in that order."""

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import as_real, as_shape, memory_budget, positive_integer, require_memory
 from .base import AbstractMeasurements
@@ -132,6 +132,10 @@ class DenseMeasurements(AbstractMeasurements):
         if self.row_moment is not None:
             return jnp.trace(self.row_moment)
         return jnp.sum(self.matrices**2) / self.count
+
+    def part(self, chosen: Int[Array, " K"]) -> "DenseMeasurements":
+        """The measurements with the given indices, not prepared."""
+        return DenseMeasurements(self.matrices[chosen])
 
     def prepared(
         self, depth: int | None = None, width: int | None = None, memory: int | None = None

@@ -151,3 +151,7 @@ class EntryMeasurements(AbstractMeasurements):
     def mean_square_norm(self) -> Float[Array, ""]:
         """1: every measurement is a unit matrix."""
         return jnp.asarray(1.0)
+
+    def part(self, chosen: Int[Array, " K"]) -> "EntryMeasurements":
+        """The entries with the given indices."""
+        return EntryMeasurements(self.rows[chosen], self.columns[chosen], self.shape)

@@ -1,11 +1,13 @@
 """The population limit of Gaussian sensing: every entry is seen, all directions count alike."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from .._checks import as_shape
 from .base import AbstractMeasurements
+from .rank_one import RankOneMeasurements
 
 
 class IsotropicMeasurements(AbstractMeasurements):
@@ -66,3 +68,13 @@ class IsotropicMeasurements(AbstractMeasurements):
     def mean_square_norm(self) -> Float[Array, ""]:
         """m n: each of the m n matrices has squared norm m n."""
         return jnp.asarray(float(self.count))
+
+    def part(self, chosen: Int[Array, " K"]) -> RankOneMeasurements:
+        """The measurements with the given indices, as outer products of scaled unit vectors."""
+        m, n = self.shape
+        scale = self.count**0.25
+        rows, columns = jnp.divmod(chosen, n)
+        return RankOneMeasurements(
+            scale * jax.nn.one_hot(rows, m, dtype=float),
+            scale * jax.nn.one_hot(columns, n, dtype=float),
+        )

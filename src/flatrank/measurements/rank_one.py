@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from .._checks import as_real
 from .base import AbstractMeasurements, Network
@@ -93,6 +93,10 @@ class RankOneMeasurements(AbstractMeasurements):
     def mean_square_norm(self) -> Float[Array, ""]:
         """(1/N) sum_i ||x_i||^2 ||z_i||^2."""
         return self.second_moment_forms((None,), (None,))[0]
+
+    def part(self, chosen: Int[Array, " K"]) -> "RankOneMeasurements":
+        """The measurements with the given indices."""
+        return RankOneMeasurements(self.left[chosen], self.right[chosen])
 
 
 def _squared_rows(vectors: Array, factor: Array | None, transpose: bool = False) -> jax.Array:

@@ -9,7 +9,7 @@ finds one. The measurements are scaled so that ||X||_F is about 1, and p so that
 p ||X||_F^2; t is then about the size below which a singular value does not pay for itself.
 
 Each step is one Gauss-Newton step on balanced factors X = P Q^T, in which the penalty is majorised by a
-    minimise 1/2 ||A(X) - y||^2 + (weight / q) sum_i s_i(X)^q,    weight = p t^{2 - q},  t -> 0
+ridge that weighs direction i with s_i^{q-1} (as in iteratively reweighted least squares), solved by
 preconditioned conjugate gradients, so that badly conditioned matrices cost iterations and not accuracy.
 Three things make it reach the information limit:
 
@@ -19,6 +19,8 @@ Three things make it reach the information limit:
   brings back small singular values (condition number 1e5) once the large ones are fitted.
 * Once the residual is below t, t follows the residual, and the steps converge superlinearly to
   round-off, with the rank that is left.
+
+With noise, t stops at the level where a singular pair of pure noise would begin to pay for itself.
 """
 
 from collections.abc import Callable
@@ -90,6 +92,11 @@ def determined_rank(A: AbstractMeasurements, width: int | None) -> int:
     return max([k for k in range(1, limit + 1) if k * (m + n - k) <= A.count], default=1)
 
 
+def power_of(A: AbstractMeasurements, y: Float[Array, " N"]) -> Float[Array, ""]:
+    """p, for which ||A(X)||^2 is p ||X||_F^2 on average over X."""
+    return (A.count * A.mean_square_norm() / (A.shape[0] * A.shape[1])).astype(y.dtype)
+
+
 @eqx.filter_jit
 def homotopy(
     F: AbstractFactored,
@@ -99,9 +106,16 @@ def homotopy(
     depth: int,
     rank_limit: int,
     key: PRNGKeyArray,
-    noise: Float[Array, ""] | None = None,
+    floor: Float[Array, ""] | None = None,
+    watch: tuple[AbstractFactored, Float[Array, " K"]] | None = None,
+    callback: Callable[[int, float], None] | None = None,
 ) -> Path:
-    """The path from a spectral start; `power` is p. With `noise`, it ends at that relative residual."""
+    """The path from a spectral start; `power` is p.
+
+    It ends at round-off; at `floor` (in the units of the matrix) if t gets there; or where the error
+    on the measurements to `watch`, which are not fitted, has long passed its least value, and then the
+    matrix of that least error is returned. `callback` is told each step's number and residual.
+    """
     m, n = shape
     q = 2 / depth
     dtype = y.dtype
@@ -130,7 +144,10 @@ def homotopy(
         done=jnp.asarray(False),
         history=jnp.full(_MAX_STEPS, jnp.nan, dtype),
     )
-    problem = _Problem(F, target, power, q, rank_limit, fresh_key, noise)
+    floor = None if floor is None else floor / scale
+    if watch is not None:
+        watch = (watch[0], watch[0].arranged(watch[1] / scale))
+    problem = _Problem(F, target, power, q, rank_limit, fresh_key, floor, watch, callback)
 
     def too_wide(state: _State) -> Array:
         return _live(state) > rank_limit
@@ -161,7 +178,9 @@ class _Problem(eqx.Module):
     q: float
     rank_limit: int
     key: PRNGKeyArray
-    noise: Array | None
+    floor: Array | None
+    watch: tuple[AbstractFactored, Array] | None
+    callback: Callable[[int, float], None] | None
 
     def step(self, state: _State, growing: bool) -> _State:
         """One Gauss-Newton step at the present t, then the next t."""
@@ -171,66 +190,49 @@ class _Problem(eqx.Module):
         low, probes = self.grown(state, weight) if growing else (state.low, state.probes)
         s = jnp.where(low.s > _NEGLIGIBLE * state.t, low.s, 0.0)
         live = s > 0
-        root = jnp.sqrt(s)[None]
-        P, Q = low.U * root, low.V * root
         ridge = weight * jnp.where(live, jnp.where(live, s, 1.0) ** (q - 1), 0.0)
-
-        def objective(P: Array, Q: Array, R: Array) -> Array:
-            return 0.5 * (
-                jnp.sum(R**2) + jnp.sum(ridge[None] * (P**2)) + jnp.sum(ridge[None] * Q**2)
-            )
-
-        R = F.apply(P, Q) - self.target
-        before = objective(P, Q, R)
-        product, transpose = F.linearized(P, Q)
-
-        def normal(step: Pair) -> Pair:
-            back = transpose(product(step))
-            return back[0] + ridge[None] * step[0], back[1] + ridge[None] * step[1]
-
-        downhill = transpose(-R)
-        downhill = downhill[0] - ridge[None] * P, downhill[1] - ridge[None] * Q
         accuracy = jnp.where(state.ending, _INNER_END, _INNER)
-        precondition = self.preconditioner(P, Q, s, ridge, live, blocks=growing)
-        (dP, dQ), inner = _conjugate_gradients(normal, downhill, precondition, accuracy)
-
-        def moved(fraction: Array) -> tuple[Array, Array, Array, Array]:
-            P_new, Q_new = P + fraction * dP, Q + fraction * dQ
-            R = F.apply(P_new, Q_new) - self.target
-            return P_new, Q_new, R, objective(P_new, Q_new, R)
-
-        def halve(carry: tuple) -> tuple:
-            return 0.5 * carry[0], moved(0.5 * carry[0])
-
-        one = jnp.ones((), s.dtype)
-        fraction, (P, Q, R, _) = jax.lax.while_loop(
-            lambda carry: (carry[1][3] > before) & (carry[0] > 1e-2), halve, (one, moved(one))
+        moved = gauss_newton(
+            F, self.target, low._replace(s=s), ridge, self.power, accuracy, blocks=growing
         )
-        low = balanced(P, Q)
-        low = low._replace(s=jnp.where(low.s > 50 * eps * low.s[0], low.s, 0.0))
+        low, R = moved.low, moved.R
         residual = jnp.linalg.norm(R) / jnp.linalg.norm(self.target)
-        better = residual < state.least
-        stalled = jnp.where(residual < 0.9 * state.least, 0, state.stalled + 1)
+        error = residual
+        if self.watch is not None:
+            F_watch, y_watch = self.watch
+            fit = F_watch.apply(low.U * low.s[None], low.V)
+            error = jnp.linalg.norm(fit - y_watch) / jnp.linalg.norm(y_watch)
+        better = error < state.least
+        stalled = jnp.where(error < 0.9 * state.least, 0, state.stalled + 1)
         # Round-off is reached when nothing is gained any more.
-        done = (residual < 5e5 * eps) & (stalled > 5)
-        done |= (residual < 5e3 * eps) & (residual > 0.5 * state.least)
-        if self.noise is not None:
-            done |= residual <= self.noise
+        done = (residual < eps ** (2 / 3)) & (stalled > 5)
+        done |= (residual < eps ** (3 / 4)) & (residual > 0.5 * state.least)
+        # At the largest rank that can be determined and still not there: there is no such matrix.
+        if growing and self.floor is None:
+            done |= (stalled > 16) & (jnp.sum(low.s > 0) >= self.rank_limit)
+        if self.watch is not None:
+            done |= (stalled > 10) & (error > 1.2 * state.least)
         determined = jnp.sum(low.s > _NEGLIGIBLE * state.t) <= self.rank_limit
         falling = state.t / jnp.where(determined, _BRISK, _CAREFUL)
-        ending = (residual < falling) & (fraction > 0.1) & determined
+        ending = (residual < falling) & (moved.fraction > 0.1) & determined
+        t = jnp.where(ending, residual, falling)
+        if self.floor is not None:
+            t = jnp.maximum(t, self.floor)
+            done |= (state.t <= self.floor) & (jnp.abs(residual - state.residual) < 1e-3 * residual)
+        if self.callback is not None:
+            jax.debug.callback(self.callback, state.steps, residual)
         return _State(
             low=low,
             probes=probes,
             R=R,
-            t=jnp.where(ending, residual, falling),
+            t=t,
             ending=ending,
-            solved=inner < _INNER_STEPS,
+            solved=moved.inner_steps < _INNER_STEPS,
             steps=state.steps + 1,
-            inner_steps=state.inner_steps + inner,
+            inner_steps=state.inner_steps + moved.inner_steps,
             residual=residual,
             best=jax.tree.map(lambda new, old: jnp.where(better, new, old), low, state.best),
-            least=jnp.minimum(residual, state.least),
+            least=jnp.minimum(error, state.least),
             stalled=stalled,
             done=done | ~jnp.isfinite(residual),
             history=state.history.at[state.steps].set(residual),
@@ -266,15 +268,69 @@ class _Problem(eqx.Module):
         )
         return low, jnp.where(pays[None], fresh / len(fresh) ** 0.5, new.V)
 
-    def preconditioner(
-        self, P: Array, Q: Array, s: Array, ridge: Array, live: Array, blocks: bool
-    ) -> "Preconditioner":
-        """The inverse of the blocks of each row where the ensemble has them, of the mean otherwise."""
-        dead = jnp.where(live, 0.0, 1.0)
-        found = self.F.blocks(P, Q) if blocks else None
-        if found is None:
-            return Preconditioner(None, 1 / (self.power * s + ridge + dead))
-        return Preconditioner(tuple(_inverse(block, ridge + dead) for block in found), None)
+
+class Moved(NamedTuple):
+    """A Gauss-Newton step: where it led, its residual, the fraction taken, the inner steps."""
+
+    low: Low
+    R: Array
+    fraction: Array
+    inner_steps: Array
+
+
+def gauss_newton(
+    F: AbstractFactored,
+    target: Array,
+    low: Low,
+    ridge: Float[Array, " k"],
+    power: Array,
+    accuracy: Array | float,
+    blocks: bool,
+) -> Moved:
+    """A step for 1/2 ||A(P Q^T) - y||^2 + 1/2 sum_i ridge_i (||p_i||^2 + ||q_i||^2), balanced.
+
+    Directions with s = 0 stay zero. The step is halved while the objective rises.
+    """
+    root = jnp.sqrt(low.s)[None]
+    P, Q = low.U * root, low.V * root
+
+    def objective(P: Array, Q: Array, R: Array) -> Array:
+        return 0.5 * (jnp.sum(R**2) + jnp.sum(ridge[None] * (P**2)) + jnp.sum(ridge[None] * Q**2))
+
+    R = F.apply(P, Q) - target
+    before = objective(P, Q, R)
+    product, transpose = F.linearized(P, Q)
+
+    def normal(step: Pair) -> Pair:
+        back = transpose(product(step))
+        return back[0] + ridge[None] * step[0], back[1] + ridge[None] * step[1]
+
+    downhill = transpose(-R)
+    downhill = downhill[0] - ridge[None] * P, downhill[1] - ridge[None] * Q
+    dead = jnp.where(low.s > 0, 0.0, 1.0).astype(ridge.dtype)
+    found = F.blocks(P, Q) if blocks else None
+    if found is None:
+        precondition = Preconditioner(None, 1 / (power * low.s + ridge + dead))
+    else:
+        precondition = Preconditioner(tuple(_inverse(b, ridge + dead) for b in found), None)
+    (dP, dQ), inner_steps = _conjugate_gradients(normal, downhill, precondition, accuracy)
+
+    def moved(fraction: Array) -> tuple[Array, Array, Array, Array]:
+        P_new, Q_new = P + fraction * dP, Q + fraction * dQ
+        R = F.apply(P_new, Q_new) - target
+        return P_new, Q_new, R, objective(P_new, Q_new, R)
+
+    def halve(carry: tuple) -> tuple:
+        return 0.5 * carry[0], moved(0.5 * carry[0])
+
+    one = jnp.ones((), low.s.dtype)
+    fraction, (P, Q, R, _) = jax.lax.while_loop(
+        lambda carry: (carry[1][3] > before) & (carry[0] > 1e-2), halve, (one, moved(one))
+    )
+    after = balanced(P, Q)
+    eps = float(jnp.finfo(low.s.dtype).eps)
+    after = after._replace(s=jnp.where(after.s > 50 * eps * after.s[0], after.s, 0.0))
+    return Moved(after, R, fraction, inner_steps)
 
 
 class Preconditioner(NamedTuple):
@@ -298,7 +354,8 @@ def _inverse(blocks: Float[Array, "m k k"], ridge: Float[Array, " k"]) -> Float[
     k = blocks.shape[-1]
     eye = jnp.eye(k, dtype=blocks.dtype)
     slack = 4e3 * float(jnp.finfo(blocks.dtype).eps)
-    scale = (jnp.diagonal(blocks, axis1=1, axis2=2) + ridge[None]) ** -0.5
+    diagonal = jnp.diagonal(blocks, axis1=1, axis2=2) + ridge[None]
+    scale = jnp.where(diagonal > 0, diagonal, 1.0) ** -0.5
     outer = scale[:, :, None] * scale[:, None, :]
     scaled = blocks * outer * (1 - eye)[None] + (1 + slack) * eye[None]
     factor = jnp.linalg.cholesky(scaled)
@@ -307,7 +364,10 @@ def _inverse(blocks: Float[Array, "m k k"], ridge: Float[Array, " k"]) -> Float[
 
 
 def _conjugate_gradients(
-    normal: Callable[[Pair], Pair], right: Pair, precondition: Preconditioner, accuracy: Array
+    normal: Callable[[Pair], Pair],
+    right: Pair,
+    precondition: Preconditioner,
+    accuracy: Array | float,
 ) -> tuple[Pair, Array]:
     """The solution to a relative accuracy in the preconditioner's norm, and the steps taken."""
 
@@ -352,7 +412,7 @@ def leading_part(
     def image(V: Array) -> Array:
         return jnp.linalg.qr(F.times(residual, V))[0]
 
-    def sweep(_: int, V: Array) -> Array:
+    def sweep(_: Array, V: Array) -> Array:
         return jnp.linalg.qr(F.times_transposed(residual, image(V)))[0]
 
     V = jax.lax.fori_loop(0, sweeps - 1, sweep, jnp.linalg.qr(start)[0])
@@ -365,11 +425,6 @@ def _svd_of_image(U: Float[Array, "m k"], Z: Float[Array, "n k"]) -> Low:
     right, upper = jnp.linalg.qr(Z)
     a, s, bt = jnp.linalg.svd(upper.T, full_matrices=False)
     return Low(U @ a, s, right @ bt.T)
-
-
-def live_rank(low: Low) -> Array:
-    """The number of singular values that are not zero."""
-    return jnp.sum(low.s > 0)
 
 
 def _live(state: _State) -> Array:

@@ -14,6 +14,7 @@ wherever the inner minimum is global (depth 2 with a width that does not bind); 
 A low-rank interpolator that is not the one of least penalty is thus not mistaken for it.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -59,6 +60,7 @@ def interpolate(
     tolerance: float,
     max_outer_steps: int,
     max_inner_steps: int,
+    callback: Callable[[int, float], None] | None = None,
 ) -> Solution:
     """The interpolator of least penalty from a start of unit Frobenius norm, see the module."""
     m, n = A.shape
@@ -115,6 +117,8 @@ def interpolate(
         candidate_gap = jnp.where(
             (candidate_rank > 0) & ~collapsed, 1 - bound / candidate_penalty, jnp.inf
         )
+        if callback is not None:
+            jax.debug.callback(callback, state.outer_steps, residual)
         slow = residual > 0.25 * state.residual
         return _State(
             network=_choose(collapsed, start, network),
@@ -176,6 +180,7 @@ def interpolate(
             "rank": jnp.where(low_rank, state.candidate_rank, 0),
             "gap": jnp.where(low_rank, state.gap, jnp.nan),
             "strength": jnp.asarray(jnp.nan, dtype),
+            "noise": jnp.asarray(jnp.nan, dtype),
             "gradient_steps": state.gradient_steps,
             "outer_steps": state.outer_steps,
             "residual_history": state.history,

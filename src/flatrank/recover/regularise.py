@@ -1,5 +1,7 @@
 """Noisy measurements: loss + strength * penalty, with the strength given or set by the noise."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,7 @@ def regularise(
     tolerance: float,
     max_outer_steps: int,
     max_inner_steps: int,
+    callback: Callable[[int, float], None] | None = None,
 ) -> Solution:
     """Minimise loss + strength * penalty from a start of unit Frobenius norm.
 
@@ -68,7 +71,10 @@ def regularise(
             change = jnp.clip(jnp.sqrt(target / jnp.maximum(now, 1e-30)), 0.1, 10.0)
             near = jnp.abs(now / target - 1) < 1e-2
             strength = jnp.where(near, strength, strength * change)
-            history = history.at[outer].set(jnp.sqrt(now / jnp.mean(unit_y**2)))
+            residual = jnp.sqrt(now / jnp.mean(unit_y**2))
+            if callback is not None:
+                jax.debug.callback(callback, outer, residual)
+            history = history.at[outer].set(residual)
             return network, strength, near, gradient_norm, steps + more, outer + 1, history
 
         def unfinished(carry: tuple) -> Array:
@@ -107,6 +113,7 @@ def regularise(
             "rank": jnp.asarray(0),
             "gap": jnp.asarray(jnp.nan, dtype),
             "strength": unit_penalty / unit_strength,
+            "noise": jnp.asarray(jnp.nan if noise is None else noise, dtype),
             "gradient_steps": steps,
             "outer_steps": outer,
             "residual_history": history,

@@ -16,8 +16,13 @@ class Result(eqx.Enumeration):
         "`strength` ask."
     )
     low_rank = (
-        "Converged: a matrix of the rank in `stats['rank']` meets the measurements to round-off, "
-        "and its penalty is within `stats['gap']` of the lower bound."
+        "Converged: a matrix of the rank in `stats['rank']`, which fewer numbers describe than there "
+        "are measurements, meets them to round-off."
+    )
+    undetermined = (
+        "The measurements are met by a network of locally least penalty, but its matrix takes more "
+        "numbers to describe than there are measurements: others may meet them as well. Take more "
+        "measurements, or another `depth`."
     )
     step_limit = (
         "The step limit was reached before the measurements were met or the gradient was small; "
@@ -44,10 +49,11 @@ class Solution(eqx.Module):
     """A recovered matrix, the network it was found by, and how the solve ended.
 
     `result` is a member of `Result` (`sol.result == fr.Result.converged`), `message` its sentence.
-    `stats` holds arrays: `residual` (||A(W) - y|| / ||y||), `penalty`, `gradient_steps`,
-    `outer_steps`, `residual_history` (per outer step, NaN where not reached), the exact `rank` that
-    was identified (0: none) with its relative `gap` to the lower bound on the penalty, and the
-    `strength` of the penalty (NaN where the measurements were interpolated). Under `vmap`, take
+    `stats` holds arrays: `residual` (||A(W) - y|| / ||y||), `penalty`, `gradient_steps`
+    (or products with the normal equations), `outer_steps`, `residual_history` (per outer step, NaN
+    where not reached), the exact `rank` that was identified (0: none), the relative `gap` of its
+    penalty to a lower bound (NaN: none was computed), the `strength` of the penalty and the standard
+    deviation of the `noise` (NaN where the measurements were interpolated). Under `vmap`, take
     `matrix` inside the mapped function: a batch of networks does not multiply by itself.
     """
 
