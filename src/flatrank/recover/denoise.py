@@ -67,6 +67,7 @@ def _denoise(
     floor = (q / 2) ** (1 / (2 - q)) * loudest
     path = homotopy(F, y, shape, power, depth, limit, key, floor, callback=callback)
     target = F.arranged(y)
+    count = len(y)
 
     def refit(low: Low) -> tuple[Low, Array]:
         def step(carry: tuple) -> tuple:
@@ -87,25 +88,28 @@ def _denoise(
         )
         return low, square
 
-    def without_smallest(low: Low) -> Low:
-        last = jnp.sum(low.s > 0) - 1
-        return low._replace(s=jnp.where(jnp.arange(len(low.s)) < last, low.s, 0.0))
+    def at_rank(rank: Array) -> tuple[Low, Array]:
+        # From the penalised matrix each time: least squares at too large a rank is unstable.
+        kept = jnp.where(jnp.arange(limit) < rank, path.low.s, 0.0)
+        return refit(path.low._replace(s=kept))
 
     def drop(carry: tuple) -> tuple:
-        low, square, _ = carry
-        smaller, larger_square = refit(without_smallest(low))
+        low, square, rank, _ = carry
+        smaller, larger_square = at_rank(rank - 1)
+        freedom = (count - (rank - 1) * (m + n - rank + 1)).astype(y.dtype)
+        # A direction goes if pure noise could gain as much, or if noise explains what is left.
         idle = larger_square - square < power * loudest**2
+        idle |= larger_square < noise**2 * (freedom + 2 * (2 * freedom) ** 0.5)
         low = jax.tree.map(lambda a, b: jnp.where(idle, a, b), smaller, low)
-        return low, jnp.where(idle, larger_square, square), idle
+        square = jnp.where(idle, larger_square, square)
+        return low, square, jnp.where(idle, rank - 1, rank), idle
 
-    low = path.low._replace(s=jnp.where(path.low.s > 1e-3 * floor, path.low.s, 0.0))
-    low, square = refit(low)
-    low, square, _ = jax.lax.while_loop(
-        lambda carry: carry[2] & (jnp.sum(carry[0].s > 0) > 1),
-        drop,
-        (low, square, jnp.asarray(True)),
+    rank = jnp.maximum(jnp.sum(path.low.s > 0.5 * loudest), 1)
+    low, square = at_rank(rank)
+    low, square, rank, _ = jax.lax.while_loop(
+        lambda carry: carry[3] & (carry[2] > 1), drop, (low, square, rank, jnp.asarray(True))
     )
-    return Fit(low, square, jnp.sum(low.s > 0), path)
+    return Fit(low, square, rank, path)
 
 
 def estimated_noise(
