@@ -25,8 +25,10 @@ from .norms import schatten_norm as schatten_norm
 from .norms import singular_values as singular_values
 from .norms import stable_rank as stable_rank
 from .norms import weighted_trace_norm as weighted_trace_norm
+from .recover import Certificate as Certificate
 from .recover import Flatness as Flatness
 from .recover import Result as Result
 from .recover import Solution as Solution
 from .recover import WeightDecay as WeightDecay
+from .recover import certificate as certificate
 from .recover import recover as recover

@@ -1,5 +1,7 @@
 """Recovery of a matrix from its measurements; one file per algorithm."""
 
+from .certificate import Certificate as Certificate
+from .certificate import certificate as certificate
 from .penalties import AbstractPenalty as AbstractPenalty
 from .penalties import Flatness as Flatness
 from .penalties import WeightDecay as WeightDecay
