@@ -116,3 +116,79 @@ def test_help_names_the_commands(tmp_path):
     assert run.returncode == 0
     assert "complete" in run.stdout
     assert "demo" in run.stdout
+
+
+@pytest.fixture
+def sensed(tmp_path):
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((12, 2)) @ rng.standard_normal((2, 10))
+    A = rng.standard_normal((70, 12, 10))
+    np.save(tmp_path / "A.npy", A)
+    np.save(tmp_path / "y.npy", np.einsum("imn,mn->i", A, truth))
+    left, right = rng.standard_normal((80, 12)), rng.standard_normal((80, 10))
+    np.savez(tmp_path / "outer.npz", left=left, right=right)
+    np.save(tmp_path / "outer-y.npy", np.einsum("im,mn,in->i", left, truth, right))
+    seen = rng.permutation(120)[:90]
+    np.savez(tmp_path / "entries.npz", rows=seen // 10, columns=seen % 10, shape=np.array([12, 10]))
+    np.save(tmp_path / "entries-y.npy", truth.ravel()[seen])
+    return tmp_path, truth
+
+
+def test_sense_recovers_in_float64_and_reports(sensed):
+    folder, truth = sensed
+    done = flatrank(
+        "sense", "A.npy", "y.npy", "--output", "M.npy", "--report", "r.html", cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(folder / "M.npy"), truth, atol=1e-10)
+    assert "rank found" in done.stdout
+    assert (folder / "r.html").read_text().count("data:image/png;base64,") == 2
+
+
+@pytest.mark.parametrize("kind", ["outer", "entries"])
+def test_sense_reads_rank_one_measurements_and_entries(sensed, kind):
+    folder, truth = sensed
+    arguments = [str(folder / f"{kind}.npz"), str(folder / f"{kind}-y.npy")]
+    done = CliRunner().invoke(app, ["sense", *arguments, "--output", str(folder / "M.csv")])
+    assert done.exit_code == 0, done.output
+    np.testing.assert_allclose(np.loadtxt(folder / "M.csv", delimiter=","), truth, atol=1e-9)
+
+
+def test_sense_says_that_it_failed_and_writes_nothing(sensed):
+    folder, _ = sensed
+    np.save(folder / "few.npy", np.load(folder / "A.npy")[:25])
+    np.save(folder / "few-y.npy", np.load(folder / "y.npy")[:25])
+    arguments = [str(folder / "few.npy"), str(folder / "few-y.npy"), "--output"]
+    done = CliRunner().invoke(app, ["sense", *arguments, str(folder / "M.npy")])
+    assert done.exit_code == 1
+    assert "Error: not recovered." in done.output
+    assert not (folder / "M.npy").exists()
+
+
+BAD_SENSE = [
+    (["A.npy", "outer-y.npy"], "`y` has 80 values and `A` has 70 measurements"),
+    (["nothing.npy", "y.npy"], "is not a file"),
+    (["y.npy", "y.npy"], "`matrices` must have 3 axes"),
+    (["A.npy", "A.npy"], "`y` must have 1 axes"),
+    (["A.npy", "outer.npz"], "values are a .npy array"),
+    (["other.npz", "y.npy"], "holds one, two: store a .npy array (N, m, n)"),
+    (["broken.npy", "y.npy"], "is not a readable .npy file"),
+    (["objects.npy", "y.npy"], "is not a readable .npy file"),
+    (["complex.npy", "y.npy"], "has data type complex128"),
+    (["A.npy", "y.npy", "--noise", "loud"], "--noise must be 'none', 'auto' or a positive number"),
+    (["A.npy", "y.npy", "--depth", "1"], "`depth` must be at least 2"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD_SENSE)
+def test_sense_names_bad_input(sensed, arguments, words, monkeypatch):
+    folder, _ = sensed
+    monkeypatch.chdir(folder)
+    np.savez("other.npz", one=np.ones(3), two=np.ones(3))
+    Path("broken.npy").write_bytes(b"nothing like it")
+    np.save("objects.npy", np.array([{}], object), allow_pickle=True)
+    np.save("complex.npy", np.ones((3, 2, 2), complex))
+    done = CliRunner().invoke(app, ["sense", *arguments, "--output", "M.npy"])
+    assert done.exit_code == 2
+    assert words in " ".join(done.output.split())
+    assert not Path("M.npy").exists()

@@ -157,7 +157,7 @@ def test_callback_hears_of_every_outer_step(penalty, noise):
         3,
         penalty,
         noise=noise,
-        callback=lambda step, residual: heard.append((int(step), float(residual))),
+        callback=lambda step, residual: heard.append((step, residual)),
     )
     jax.effects_barrier()
     assert sorted(step for step, _ in heard) == list(range(int(solution.stats["outer_steps"])))

@@ -5,6 +5,7 @@ import typer
 
 from .complete import complete
 from .demo import demo
+from .sense import sense
 
 app = typer.Typer(
     help="Recover matrices from few measurements by deep matrix factorisation.",
@@ -13,6 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(complete)
+app.command()(sense)
 app.command()(demo)
 
 

@@ -1,5 +1,7 @@
 """Readers and writers of tables with holes, synthetic matrices, real data."""
 
+from .measured import read_measurements as read_measurements
+from .measured import read_values as read_values
 from .readers import READABLE as READABLE
 from .readers import read_table as read_table
 from .real import indian_pines as indian_pines
@@ -10,3 +12,4 @@ from .writers import WRITABLE as WRITABLE
 from .writers import atomically as atomically
 from .writers import check_writable as check_writable
 from .writers import write_completed as write_completed
+from .writers import write_matrix as write_matrix

@@ -91,6 +91,17 @@ def write_completed(path: str | Path, table: EntryTable, filled: Callable[[], np
             _copy(_long(table, array) if long else _wide(table, array), temporary, kind, header)
 
 
+def write_matrix(path: str | Path, matrix: np.ndarray) -> None:
+    """Write a matrix to .npy or .csv (one line per row, round-trip precision), atomically."""
+    path = check_writable(path, (".npy", ".csv"))
+    with atomically(path) as temporary:
+        if path.suffix.lower() == ".npy":
+            with temporary.open("wb") as file:
+                np.save(file, matrix)
+        else:
+            np.savetxt(temporary, matrix, delimiter=",", fmt="%.17g")
+
+
 def _long(table: EntryTable, array: np.ndarray) -> dict[str, np.ndarray]:
     assert table.triplets is not None
     assert table.row_names is not None

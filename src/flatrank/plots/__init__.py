@@ -5,6 +5,7 @@ from .completion import false_colour as false_colour
 from .completion import path as path
 from .completion import recovered_spectra as recovered_spectra
 from .completion import residual_histogram as residual_histogram
+from .completion import residuals as residuals
 from .completion import singular_values as singular_values
 from .completion import table as table
 from .flatness import density as density

@@ -37,6 +37,14 @@ def convergence(history: np.ndarray) -> Figure:
     return figure
 
 
+def residuals(history: np.ndarray) -> Figure:
+    """The relative residual of the measurements after each outer step, on a logarithmic axis."""
+    figure, axis = canvas()
+    axis.semilogy(np.arange(1, len(history) + 1), history, "o-", color=COLOUR, ms=4)
+    axis.set(xlabel="outer step", ylabel="||A(W) - y|| / ||y||", title="Convergence")
+    return figure
+
+
 def path(completion: Completion) -> Figure:
     """Held-out error and effective rank along the path of penalty strengths."""
     figure, axis = canvas()

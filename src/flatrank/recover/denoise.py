@@ -4,7 +4,6 @@ The penalty chooses the rank and is then let go: its shrinkage would only add to
 is the estimate that an oracle would make who knew the rank.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -15,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..measurements import AbstractMeasurements
 from .factored import AbstractFactored, factored
 from .homotopy import Low, Path, determined_rank, gauss_newton, homotopy, power_of
+from .solution import Callback
 
 # A singular pair stays if it is this much larger than the largest that pure noise would give: the
 # optimal hard threshold, (4 / sqrt 3) / 2 (Gavish and Donoho 2014).
@@ -40,7 +40,7 @@ def denoise(
     depth: int,
     width: int | None,
     key: PRNGKeyArray,
-    callback: Callable[[int, float], None] | None = None,
+    callback: Callback | None = None,
 ) -> Fit:
     """Least squares at the rank that stands out of noise of a given standard deviation."""
     limit = determined_rank(A, width)
@@ -58,7 +58,7 @@ def _denoise(
     limit: int,
     key: PRNGKeyArray,
     noise: Array,
-    callback: Callable[[int, float], None] | None = None,
+    callback: Callback | None = None,
 ) -> Fit:
     m, n = shape
     q = 2 / depth

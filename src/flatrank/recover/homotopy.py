@@ -33,6 +33,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..measurements import AbstractMeasurements
 from .factored import AbstractFactored, Pair
+from .solution import Callback, tell
 
 # The start: the fit weighs this many times the penalty.
 _START = 4.0
@@ -108,7 +109,7 @@ def homotopy(
     key: PRNGKeyArray,
     floor: Float[Array, ""] | None = None,
     watch: tuple[AbstractFactored, Float[Array, " K"]] | None = None,
-    callback: Callable[[int, float], None] | None = None,
+    callback: Callback | None = None,
 ) -> Path:
     """The path from a spectral start; `power` is p.
 
@@ -180,7 +181,7 @@ class _Problem(eqx.Module):
     key: PRNGKeyArray
     floor: Array | None
     watch: tuple[AbstractFactored, Array] | None
-    callback: Callable[[int, float], None] | None
+    callback: Callback | None
 
     def step(self, state: _State, growing: bool) -> _State:
         """One Gauss-Newton step at the present t, then the next t."""
@@ -219,8 +220,7 @@ class _Problem(eqx.Module):
         if self.floor is not None:
             t = jnp.maximum(t, self.floor)
             done |= (state.t <= self.floor) & (jnp.abs(residual - state.residual) < 1e-3 * residual)
-        if self.callback is not None:
-            jax.debug.callback(self.callback, state.steps, residual)
+        tell(self.callback, state.steps, residual)
         return _State(
             low=low,
             probes=probes,

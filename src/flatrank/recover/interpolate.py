@@ -14,7 +14,6 @@ wherever the inner minimum is global (depth 2 with a width that does not bind); 
 A low-rank interpolator that is not the one of least penalty is thus not mistaken for it.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -27,7 +26,7 @@ from ..network import DeepLinear
 from .finish import interpolate_at_rank, rank_gap
 from .penalties import AbstractPenalty
 from .quasi_newton import minimise
-from .solution import Result, Solution, where
+from .solution import Callback, Result, Solution, tell, where
 
 _FIRST_PARAMETER = 8.0
 _GROWTH = 2.0
@@ -60,7 +59,7 @@ def interpolate(
     tolerance: float,
     max_outer_steps: int,
     max_inner_steps: int,
-    callback: Callable[[int, float], None] | None = None,
+    callback: Callback | None = None,
 ) -> Solution:
     """The interpolator of least penalty from a start of unit Frobenius norm, see the module."""
     m, n = A.shape
@@ -117,8 +116,7 @@ def interpolate(
         candidate_gap = jnp.where(
             (candidate_rank > 0) & ~collapsed, 1 - bound / candidate_penalty, jnp.inf
         )
-        if callback is not None:
-            jax.debug.callback(callback, state.outer_steps, residual)
+        tell(callback, state.outer_steps, residual)
         slow = residual > 0.25 * state.residual
         return _State(
             network=_choose(collapsed, start, network),

@@ -1,7 +1,5 @@
 """Weight decay of depth three and more, by the path of `homotopy.py`: exact, or least squares."""
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -11,9 +9,7 @@ from .denoise import denoise
 from .factored import factored
 from .homotopy import Low, Path, determined_rank, homotopy, power_of
 from .penalties import WeightDecay
-from .solution import Result, Solution, where
-
-Callback = Callable[[int, float], None]
+from .solution import Callback, Result, Solution, where
 
 
 def interpolate_at_low_rank(

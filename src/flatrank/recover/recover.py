@@ -1,7 +1,6 @@
 """One entry: a matrix from its measurements."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,7 +19,7 @@ from .interpolate import interpolate
 from .low_rank import fit_at_rank, interpolate_at_low_rank
 from .penalties import AbstractPenalty, Flatness, WeightDecay
 from .regularise import regularise
-from .solution import Result, Solution, where
+from .solution import Callback, Result, Solution, where
 
 
 def recover(
@@ -37,7 +36,7 @@ def recover(
     tolerance: float | None = None,
     max_outer_steps: int = 60,
     max_inner_steps: int = 100,
-    callback: Callable[[int, float], None] | None = None,
+    callback: Callback | None = None,
 ) -> Solution:
     """The matrix of least penalty that agrees with the measurements y = A(M).
 

@@ -1,7 +1,5 @@
 """Noisy measurements: loss + strength * penalty, with the strength given or set by the noise."""
 
-from collections.abc import Callable
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,7 +10,7 @@ from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
 from .penalties import AbstractPenalty
 from .quasi_newton import minimise
-from .solution import Result, Solution, where
+from .solution import Callback, Result, Solution, tell, where
 
 
 @eqx.filter_jit
@@ -26,7 +24,7 @@ def regularise(
     tolerance: float,
     max_outer_steps: int,
     max_inner_steps: int,
-    callback: Callable[[int, float], None] | None = None,
+    callback: Callback | None = None,
 ) -> Solution:
     """Minimise loss + strength * penalty from a start of unit Frobenius norm.
 
@@ -72,8 +70,7 @@ def regularise(
             near = jnp.abs(now / target - 1) < 1e-2
             strength = jnp.where(near, strength, strength * change)
             residual = jnp.sqrt(now / jnp.mean(unit_y**2))
-            if callback is not None:
-                jax.debug.callback(callback, outer, residual)
+            tell(callback, outer, residual)
             history = history.at[outer].set(residual)
             return network, strength, near, gradient_norm, steps + more, outer + 1, history
 

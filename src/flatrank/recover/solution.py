@@ -1,8 +1,10 @@
 """What a solver returns."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float
 
 from ..network import DeepLinear
@@ -43,6 +45,17 @@ class Result(eqx.Enumeration):
 def where(condition: Array, yes: Any, no: Any) -> Result:
     """The first result where a traced condition holds, else the second."""
     return Result.where(condition, yes, no)
+
+
+Callback = Callable[[int, float], None]
+
+
+def tell(callback: Callback | None, step: Array, residual: Array) -> None:
+    """Call back from compiled code with a step's number and relative residual."""
+    if callback is not None:
+        jax.debug.callback(
+            lambda step, residual: callback(int(step), float(residual)), step, residual
+        )
 
 
 class Solution(eqx.Module):
