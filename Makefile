@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo bench-flatness test lint types architecture format clean
+.PHONY: demo bench-flatness bench-recovery test lint types architecture format clean
 
 demo: .venv/demo
 	$(BIN)/flatrank demo
@@ -12,6 +12,9 @@ test: .venv/test lint types architecture
 
 bench-flatness: .venv/bench
 	$(BIN)/python benchmarks/flatness.py
+
+bench-recovery: .venv/bench
+	$(BIN)/python benchmarks/recovery.py --keep
 
 lint: .venv/test
 	$(BIN)/ruff check .
