@@ -69,13 +69,14 @@ def test_other_ensembles(kind):
     assert relative_error(solution.matrix, truth) <= 1e-12
 
 
-def test_float32_data_is_solved_in_float32():
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_float32_data_of_any_scale_is_solved_in_float32(scale):
     truth = low_rank_matrix(jax.random.key(0), (60, 50), 2).astype(jnp.float32)
     A = entries(2, (60, 50), 2, 3.0)
-    solution = fr.recover(A, A.apply(truth), 3, fr.WeightDecay())
+    solution = fr.recover(A, A.apply(truth) * jnp.float32(scale), 3, fr.WeightDecay())
     assert solution.matrix.dtype == jnp.float32
     assert solution.result == fr.Result.low_rank
-    assert relative_error(solution.matrix, truth) <= 1e-4
+    assert relative_error(solution.matrix / jnp.float32(scale), truth) <= 1e-4
 
 
 def test_jit_and_vmap_equal_the_loop():

@@ -93,6 +93,12 @@ def determined_rank(A: AbstractMeasurements, width: int | None) -> int:
     return max([k for k in range(1, limit + 1) if k * (m + n - k) <= A.count], default=1)
 
 
+def safe_norm(values: Float[Array, " N"]) -> Float[Array, ""]:
+    """The Euclidean norm of values whose squares may not be numbers of their type."""
+    largest = jnp.max(jnp.abs(values))
+    return largest * jnp.linalg.norm(values / jnp.where(largest > 0, largest, 1.0))
+
+
 def power_of(A: AbstractMeasurements, y: Float[Array, " N"]) -> Float[Array, ""]:
     """p, for which ||A(X)||^2 is p ||X||_F^2 on average over X."""
     return (A.count * A.mean_square_norm() / (A.shape[0] * A.shape[1])).astype(y.dtype)
@@ -121,7 +127,7 @@ def homotopy(
     q = 2 / depth
     dtype = y.dtype
     wide = min(_WIDER * rank_limit, m, n)
-    scale = jnp.linalg.norm(y) / jnp.sqrt(power)
+    scale = safe_norm(y) / jnp.sqrt(power)
     scale = jnp.where(scale > 0, scale, 1.0)
     target = F.arranged(y / scale)
     start_key, probe_key, fresh_key = jax.random.split(key, 3)

@@ -7,7 +7,7 @@ from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
 from .denoise import denoise
 from .factored import factored
-from .homotopy import Low, Path, determined_rank, homotopy, power_of
+from .homotopy import Low, Path, determined_rank, homotopy, power_of, safe_norm
 from .penalties import WeightDecay
 from .solution import Callback, Result, Solution, where
 
@@ -79,8 +79,8 @@ def _solution(
         missing = max(0, length - len(history))
         history = jnp.pad(history, (0, missing), constant_values=jnp.nan)[:length]
     network = DeepLinear.from_svd(low.U, low.s, low.V.T, depth, width)
-    size = jnp.linalg.norm(y)
-    residual = jnp.linalg.norm(A.apply_network(network) - y) / jnp.where(size > 0, size, 1.0)
+    size = safe_norm(y)
+    residual = safe_norm(A.apply_network(network) - y) / jnp.where(size > 0, size, 1.0)
     nothing = jnp.asarray(jnp.nan, y.dtype)
     return Solution(
         network,
