@@ -530,12 +530,13 @@ def write_page(kept: Path) -> None:
     )
     page = f"""# Recovery beside its peers
 
-Written by `make bench-recovery` on {figures["device"]}, one core, float64, jax {figures["jax"]},
-{figures["date"]}. flatrank: `recover(A, y, depth={figures["depth"]}, penalty=WeightDecay())`; **it is not
-told the rank, the peers are**. Peers get {figures["limit"]:.0f} s a problem and fewer seeds. Compilation is
-not counted; the first problem of a shape takes {min(first):.0f} to {max(first):.0f} s with it. Peak memory
-of the whole run: {gibibytes:.1f} GiB. Masks that leave a matrix undetermined are drawn again (the docstring
-of `benchmarks/recovery.py` has the rule).
+Written by `make bench-recovery` on {figures["device"]}, one core, float64, jax
+{figures["jax"]}, {figures["date"]}. flatrank: `recover(A, y, depth={figures["depth"]},
+penalty=WeightDecay())`; **it is not told the rank, the peers are**. Peers get
+{figures["limit"]:.0f} s a problem and fewer seeds. Compilation is not counted; the first problem of a
+shape takes {min(first):.0f} to {max(first):.0f} s with it. Peak memory of the whole run:
+{gibibytes:.1f} GiB. Masks that leave a matrix undetermined are drawn again (the docstring of
+`benchmarks/recovery.py` has the rule).
 
 ## Missing entries
 
