@@ -410,6 +410,7 @@ def balanced(P: Float[Array, "m k"], Q: Float[Array, "n k"]) -> Low:
     return Low(left @ u, s, right @ vt.T)
 
 
+@eqx.filter_jit
 def leading_part(
     F: AbstractFactored, residual: Array, start: Float[Array, "n k"], sweeps: int
 ) -> Low:
