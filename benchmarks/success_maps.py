@@ -50,7 +50,7 @@ def matrix(rank: int, condition: float, generator: np.random.Generator) -> np.nd
 
 def mask(count: int, least: int, generator: np.random.Generator) -> np.ndarray | None:
     """Rows and columns of uniform entries, `least` or more in every line; None: never drawn."""
-    for _ in range(MOST_DRAWS):
+    for _ in range(MOST_DRAWS if count <= SIDE * SIDE else 0):
         at = np.stack(divmod(generator.choice(SIDE * SIDE, count, replace=False), SIDE))
         if all(np.bincount(lines, minlength=SIDE).min() >= least for lines in at):
             return at
