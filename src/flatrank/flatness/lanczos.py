@@ -70,7 +70,7 @@ def largest_pairs(
     eps = jnp.finfo(like.dtype).eps
 
     def lanczos(carry: tuple) -> tuple:
-        best, start, key, runs = carry
+        best, start, runs = carry
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             decomposition = tridiagonal(product, start)
         nodes, ritz = jnp.linalg.eigh(decomposition.J_small)
@@ -85,22 +85,21 @@ def largest_pairs(
         found = (values, vectors, residuals)
         better = jnp.max(residuals) < jnp.max(best[2])
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, best)
-        # A little noise keeps the next Krylov space from ending early where this one did.
-        key, noise_key = jax.random.split(key)
-        noise = jax.random.normal(noise_key, like.shape, like.dtype)
-        start = jnp.sum(best[1], axis=0) + 0.1 * noise / jnp.linalg.norm(noise)
-        return best, start / jnp.linalg.norm(start), key, runs + 1
+        # A little noise keeps the next Krylov space from ending early where this one did. It is not
+        # drawn anew: XLA on a CPU may hang on loops that do not depend on each other (decision 3).
+        start = jnp.sum(best[1], axis=0) + 0.1 * jnp.roll(noise, runs)
+        return best, start / jnp.linalg.norm(start), runs + 1
 
     def unfinished(carry: tuple) -> Array:
-        (values, _, residuals), _, _, runs = carry
+        (values, _, residuals), _, runs = carry
         return (runs < _RESTARTS) & ~(jnp.max(residuals) <= tolerance * jnp.max(jnp.abs(values)))
 
-    key, start_key = jax.random.split(key)
-    start = jax.random.normal(start_key, like.shape, like.dtype)
+    noise = jax.random.normal(key, like.shape, like.dtype)
+    noise = noise / jnp.linalg.norm(noise)
     nothing = (
         jnp.zeros(count, like.dtype),
         jnp.zeros((count, like.size), like.dtype),
         jnp.full(count, jnp.inf, like.dtype),
     )
-    carry = (nothing, start / jnp.linalg.norm(start), key, jnp.asarray(0))
+    carry = (nothing, noise, jnp.asarray(0))
     return jax.lax.while_loop(unfinished, lanczos, carry)[0]

@@ -2,6 +2,7 @@
 
 from .certificate import Certificate as Certificate
 from .certificate import certificate as certificate
+from .certificate import dual_norm as dual_norm
 from .penalties import AbstractPenalty as AbstractPenalty
 from .penalties import Flatness as Flatness
 from .penalties import WeightDecay as WeightDecay

@@ -67,7 +67,7 @@ def certificate(
     if network.depth != 2:
         return Certificate(feasibility, stationarity, nothing, nothing)
     value = penalty(penalty.settle(network, A), A)
-    spectral_norm = _dual_norm(A, multipliers, isinstance(penalty, Flatness))
+    spectral_norm = dual_norm(A, multipliers, isinstance(penalty, Flatness))
     # <y, v> / (spectral norm of v) is a bound for every v: 4 or 2 are put into the dual norm.
     bound = jnp.vdot(y, multipliers) / jnp.where(spectral_norm > 0, spectral_norm, 1.0)
     return Certificate(
@@ -97,8 +97,11 @@ def _floats(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(dtype) if floating(x) else x, tree)
 
 
-def _dual_norm(A: AbstractMeasurements, v: Float[Array, " N"], weighted: bool) -> Float[Array, ""]:
-    """The least t for which v / t is feasible for the dual."""
+def dual_norm(A: AbstractMeasurements, v: Float[Array, " N"], weighted: bool) -> Float[Array, ""]:
+    """The least t for which v / t is feasible for the dual at depth 2: <y, v> / t bounds the penalty.
+
+    ||R^{-1/2} A*(v) C^{-1/2}|| / 4 for flatness (`weighted`), ||A*(v)|| / 2 for weight decay.
+    """
     m, n = A.shape
     require_memory(
         4 * m * n * v.dtype.itemsize,

@@ -45,6 +45,8 @@ _INNER_STEPS = 3000
 _MAX_STEPS = 400
 # Directions sought in the residual at a time.
 _PROBES = 4
+# Random probes that take the place of those that were used, in turn.
+_POOL = 8
 # Singular values below this fraction of t are dropped.
 _NEGLIGIBLE = 1e-3
 # How much wider than any rank that can be determined the start is.
@@ -130,14 +132,16 @@ def homotopy(
     scale = safe_norm(y) / jnp.sqrt(power)
     scale = jnp.where(scale > 0, scale, 1.0)
     target = F.arranged(y / scale)
-    start_key, probe_key, fresh_key = jax.random.split(key, 3)
-    low = leading_part(F, target, jax.random.normal(start_key, (n, wide), dtype), sweeps=5)
+    # All at once: XLA on a CPU may hang on loops that do not depend on each other (decision 3).
+    random = jax.random.normal(key, (n, wide + (1 + _POOL) * _PROBES), dtype)
+    begin, probes = random[:, :wide], random[:, wide:].reshape(n, 1 + _POOL, _PROBES)
+    low = leading_part(F, target, begin, sweeps=5)
     low = low._replace(s=low.s / jnp.linalg.norm(low.s))
     t = (q / (_START * jnp.sum(low.s**q))) ** (1 / (2 - q))
     inf = jnp.asarray(jnp.inf, dtype)
     state = _State(
         low=low,
-        probes=jax.random.normal(probe_key, (n, min(_PROBES, n)), dtype),
+        probes=probes[:, _POOL, :n],
         R=-target,
         t=t,
         ending=jnp.asarray(False),
@@ -154,7 +158,8 @@ def homotopy(
     floor = None if floor is None else floor / scale
     if watch is not None:
         watch = (watch[0], watch[0].arranged(watch[1] / scale))
-    problem = _Problem(F, target, power, q, rank_limit, fresh_key, floor, watch, callback)
+    pool = jnp.swapaxes(probes[:, :_POOL, :n], 0, 1)
+    problem = _Problem(F, target, power, q, rank_limit, pool, floor, watch, callback)
 
     def too_wide(state: _State) -> Array:
         return _live(state) > rank_limit
@@ -184,7 +189,7 @@ class _Problem(eqx.Module):
     power: Array
     q: float
     rank_limit: int
-    key: PRNGKeyArray
+    pool: Array  # fresh probes, (_POOL, n, probes)
     floor: Array | None
     watch: tuple[AbstractFactored, Array] | None
     callback: Callback | None
@@ -269,9 +274,7 @@ class _Problem(eqx.Module):
             return jax.tree.map(lambda x: x[..., :k], both)
 
         low = jax.lax.cond(jnp.any(pays), joined, lambda: state.low)
-        fresh = jax.random.normal(
-            jax.random.fold_in(self.key, state.steps), new.V.shape, new.V.dtype
-        )
+        fresh = self.pool[state.steps % _POOL]
         return low, jnp.where(pays[None], fresh / len(fresh) ** 0.5, new.V)
 
 

@@ -1,0 +1,90 @@
+"""No compiled program has two loops that do not wait for each other (decision 3)."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flatrank as fr
+from flatrank.flatness import general
+from flatrank.recover import factored as products
+from flatrank.recover.denoise import _denoise
+from flatrank.recover.homotopy import determined_rank, power_of
+
+
+def computations(text):
+    """name -> {instruction: its text}, of a compiled program."""
+    found, name = {}, None
+    for line in text.splitlines():
+        if opening := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line):
+            name = opening[1]
+            found[name] = {}
+        elif name and (one := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*)$", line)):
+            found[name][one[1]] = one[2].split(", metadata=")[0]
+    return found
+
+
+def independent_loops(text):
+    """Pairs of loops of one computation of which neither depends on the other."""
+    programs = computations(text)
+
+    def called(instruction):
+        names = re.findall(
+            r"(?:to_apply|calls|true_computation|false_computation)=%?([\w.\-]+)", instruction
+        )
+        for group in re.findall(r"branch_computations=\{([^}]*)\}", instruction):
+            names += [name.strip(" %") for name in group.split(",")]
+        return [name for name in names if name in programs]
+
+    def loops(instruction):
+        inside = (text for name in called(instruction) for text in programs[name].values())
+        return bool(re.search(r"\bwhile\(", instruction)) or any(map(loops, inside))
+
+    pairs = []
+    for program in programs.values():
+        ancestors: dict[str, set] = {}
+        for name, instruction in program.items():  # operands come first
+            operands = [x for x in re.findall(r"%([\w.\-]+)", instruction) if x in ancestors]
+            ancestors[name] = set(operands).union(*(ancestors[x] for x in operands))
+        looping = [name for name, instruction in program.items() if loops(instruction)]
+        for k, later in enumerate(looping):
+            pairs += [(first, later) for first in looping[:k] if first not in ancestors[later]]
+    return pairs
+
+
+def test_independent_loops_are_found():
+    def two(x):
+        one = jax.lax.fori_loop(0, 50, lambda _, a: jnp.sin(a @ a), x)
+        other = jax.lax.fori_loop(0, 50, lambda _, a: jnp.cos(a @ a), x)
+        return one, other
+
+    text = jax.jit(two).lower(jnp.ones((4, 4))).compile().as_text()
+    assert len(independent_loops(text)) == 1
+
+
+@pytest.mark.parametrize("kind", ["entries", "dense"])
+def test_the_path_of_weight_decay_has_one_loop_at_a_time(kind):
+    if kind == "entries":
+        at = np.random.default_rng(0).choice(2500, 900, replace=False)
+        A = fr.EntryMeasurements(at // 50, at % 50, (50, 50))
+    else:
+        A = fr.gaussian_measurements(jax.random.key(0), 300, (20, 20))
+    y = jnp.ones(A.count)
+    limit = determined_rank(A, None)
+    F = products.factored(A, 3 * limit)
+    arguments = (F, y, A.shape, power_of(A, y), 3, limit, jax.random.key(0), jnp.asarray(0.1))
+    text = _denoise.lower(*arguments).compile().compiled.as_text()
+    assert text.count(" while(") > 4
+    assert independent_loops(text) == []
+
+
+def test_lanczos_has_one_loop_at_a_time():
+    A = fr.gaussian_measurements(jax.random.key(0), 100, (20, 14))
+    network = fr.DeepLinear.gaussian(jax.random.key(1), (20, 14), 2)
+    data = (A, jnp.ones(100))
+    arguments = (fr.loss, network, data, 2, jax.random.key(0), None)
+    text = general._largest.lower(*arguments).compile().compiled.as_text()
+    assert " while(" in text
+    assert independent_loops(text) == []
