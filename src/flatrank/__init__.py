@@ -32,3 +32,8 @@ from .recover import Solution as Solution
 from .recover import WeightDecay as WeightDecay
 from .recover import certificate as certificate
 from .recover import recover as recover
+from .theory import THEOREMS as THEOREMS
+from .theory import RIPConstant as RIPConstant
+from .theory import rip_constant as rip_constant
+from .theory import trace_lower_bound as trace_lower_bound
+from .theory import verify as verify

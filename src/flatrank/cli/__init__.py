@@ -6,6 +6,7 @@ import typer
 from .complete import complete
 from .demo import demo
 from .sense import sense
+from .verify import verify
 
 app = typer.Typer(
     help="Recover matrices from few measurements by deep matrix factorisation.",
@@ -15,6 +16,7 @@ app = typer.Typer(
 )
 app.command()(complete)
 app.command()(sense)
+app.command()(verify)
 app.command()(demo)
 
 

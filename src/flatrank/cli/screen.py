@@ -62,3 +62,13 @@ def show_facts(title: str, facts: tuple[tuple[str, str], ...]) -> None:
     for name, value in facts:
         table.add_row(name, value)
     console.print(table)
+
+
+def show_table(title: str, headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """A table with headings; the first column is words, the others are set to the right."""
+    table = Table(title=title, title_justify="left")
+    for k, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if k else "left")
+    for cells in rows:
+        table.add_row(*cells)
+    console.print(table)

@@ -12,3 +12,4 @@ from .flatness import density as density
 from .flatness import flattening as flattening
 from .flatness import layer_traces as layer_traces
 from .flatness import spectrum as spectrum
+from .theory import sides as sides
