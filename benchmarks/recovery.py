@@ -555,7 +555,8 @@ Flatness at depth 2 against the minimiser of the same weighted nuclear norm by c
 
 ## Noise
 
-Error relative to that of an oracle, least squares on the true rank started from the truth:
+Error relative to that of an oracle, least squares on the true rank started from the truth;
+{figures["noise"][0]["seeds"]} seeds a line:
 
 {noise_rows}
 """
