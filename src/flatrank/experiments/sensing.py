@@ -1,6 +1,7 @@
 """A matrix recovered from measurements, with what there is to say about it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -19,11 +20,16 @@ class RecoveredMatrix:
     matrix: np.ndarray
     seconds: float
 
+    @cached_property
+    def spectrum(self) -> np.ndarray:
+        """The singular values of the matrix, largest first."""
+        return np.linalg.svd(self.matrix, compute_uv=False)
+
     def facts(self) -> tuple[tuple[str, str], ...]:
         """Rows of a two-column table."""
         m, n = self.matrix.shape
         stats = self.solution.stats
-        spectrum = np.linalg.svd(self.matrix, compute_uv=False)
+        spectrum = self.spectrum
         rank = int(stats["rank"]) or int((spectrum > 1e-6 * spectrum[0]).sum())
         facts = [
             ("matrix", f"{m} x {n}"),
@@ -45,7 +51,7 @@ class RecoveredMatrix:
         pictures = (
             (
                 "No rank was given: the penalty decides it.",
-                plots.singular_values(np.linalg.svd(self.matrix, compute_uv=False)),
+                plots.singular_values(self.spectrum),
             ),
             ("", plots.residuals(history[np.isfinite(history)])),
         )

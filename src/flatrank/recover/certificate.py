@@ -82,9 +82,8 @@ def _multipliers(
     """v that minimises ||gradient - J^T v||, J the Jacobian of A(W), and that minimum."""
     # lineax's LSMR (0.1.1) works in the default type only.
     default = jnp.zeros(0).dtype
-    wide = lambda tree: jax.tree.map(lambda x: x.astype(default), tree)  # noqa: E731
     dtype = network.layers[0].dtype
-    network, gradient, A = wide(network), wide(gradient), _floats(A, default)
+    network, gradient, A = (_floats(tree, default) for tree in (network, gradient, A))
     values, transpose = jax.vjp(A.apply_network, network)
     operator = lx.FunctionLinearOperator(lambda v: transpose(v)[0], jax.eval_shape(lambda: values))
     # Beyond the accuracy of the network, multipliers would follow its round-off.

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..measurements import AbstractMeasurements
 from .factored import AbstractFactored, factored
-from .homotopy import Low, Path, determined_rank, gauss_newton, homotopy, power_of
+from .homotopy import WIDER, Low, Path, determined_rank, gauss_newton, homotopy, power_of
 from .solution import Callback
 
 # A singular pair stays if it is this much larger than the largest that pure noise would give: the
@@ -44,7 +44,7 @@ def denoise(
 ) -> Fit:
     """Least squares at the rank that stands out of noise of a given standard deviation."""
     limit = determined_rank(A, width)
-    F = factored(A, 3 * limit)
+    F = factored(A, WIDER * limit)
     return _denoise(F, y, A.shape, power_of(A, y), depth, limit, key, noise, callback)
 
 
@@ -132,7 +132,7 @@ def estimated_noise(
     kept_y, held_y = y[order[held:]], y[order[:held]]
     m, n = A.shape
     limit = determined_rank(kept_A, width)
-    F = factored(kept_A, 3 * limit)
+    F = factored(kept_A, WIDER * limit)
     power = power_of(kept_A, y)
     watch = (factored(held_A, limit), held_y)
     path = homotopy(F, kept_y, A.shape, power, depth, limit, key, watch=watch)

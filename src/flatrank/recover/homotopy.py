@@ -50,7 +50,7 @@ _POOL = 8
 # Singular values below this fraction of t are dropped.
 _NEGLIGIBLE = 1e-3
 # How much wider than any rank that can be determined the start is.
-_WIDER = 3
+WIDER = 3
 
 
 class Low(NamedTuple):
@@ -128,7 +128,7 @@ def homotopy(
     m, n = shape
     q = 2 / depth
     dtype = y.dtype
-    wide = min(_WIDER * rank_limit, m, n)
+    wide = min(WIDER * rank_limit, m, n)
     scale = safe_norm(y) / jnp.sqrt(power)
     scale = jnp.where(scale > 0, scale, 1.0)
     target = F.arranged(y / scale)

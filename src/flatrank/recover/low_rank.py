@@ -7,7 +7,7 @@ from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
 from .denoise import denoise
 from .factored import factored
-from .homotopy import Low, Path, determined_rank, homotopy, power_of, safe_norm
+from .homotopy import WIDER, Low, Path, determined_rank, homotopy, power_of, safe_norm
 from .penalties import WeightDecay
 from .solution import Callback, Result, Solution, where
 
@@ -27,17 +27,17 @@ def interpolate_at_low_rank(
     The shapes of the solution are those of `like`, where it is given.
     """
     limit = determined_rank(A, width)
-    F = factored(A, 3 * limit)
+    F = factored(A, WIDER * limit)
     path = homotopy(F, y, A.shape, power_of(A, y), depth, limit, key, callback=callback)
-    solution = _solution(A, y, path.low, path, depth, width or limit, jnp.nan, like)
-    rank = solution.stats["rank"]
+    network, stats = _measured(A, y, path.low, path, depth, width or limit, jnp.nan, like)
+    rank = stats["rank"]
     m, n = A.shape
     # As many numbers as measurements would fit anything, unless every entry is measured.
     determined = (rank * (m + n - rank) < A.count) | (A.count >= m * n)
-    found = (solution.stats["residual"] <= tolerance) & determined
+    found = (stats["residual"] <= tolerance) & determined
     result = where(found, Result.low_rank, Result.step_limit)
     result = where(jnp.isfinite(path.residual), result, Result.not_finite)
-    return Solution(solution.network, result, solution.stats)
+    return Solution(network, result, stats)
 
 
 def fit_at_rank(
@@ -52,17 +52,17 @@ def fit_at_rank(
     """Least squares at the rank that stands out of the noise."""
     fit = denoise(A, y, noise, depth, width, key, callback)
     size = width or determined_rank(A, width)
-    solution = _solution(A, y, fit.low, fit.path, depth, size, noise, None)
+    network, stats = _measured(A, y, fit.low, fit.path, depth, size, noise, None)
     m, n = A.shape
     freedom = jnp.maximum(A.count - fit.rank * (m + n - fit.rank), 1).astype(y.dtype)
     explained = fit.square <= 4 * noise**2 * freedom
     result = where(explained, Result.converged, Result.noise_not_reached)
     result = where(fit.rank == 0, Result.collapsed, result)
     result = where(jnp.isfinite(fit.square), result, Result.not_finite)
-    return Solution(solution.network, result, solution.stats)
+    return Solution(network, result, stats)
 
 
-def _solution(
+def _measured(
     A: AbstractMeasurements,
     y: Float[Array, " N"],
     low: Low,
@@ -71,7 +71,8 @@ def _solution(
     width: int,
     noise: Array | float,
     like: Solution | None,
-) -> Solution:
+) -> tuple[DeepLinear, dict[str, Array]]:
+    """The network of a matrix, in the shapes of `like` if it is given, and its statistics."""
     history = path.history
     if like is not None:
         width = like.network.width
@@ -82,9 +83,8 @@ def _solution(
     size = safe_norm(y)
     residual = safe_norm(A.apply_network(network) - y) / jnp.where(size > 0, size, 1.0)
     nothing = jnp.asarray(jnp.nan, y.dtype)
-    return Solution(
+    return (
         network,
-        where(jnp.isfinite(residual), Result.converged, Result.not_finite),
         {
             "residual": residual,
             "penalty": WeightDecay()(network, A),
