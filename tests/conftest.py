@@ -1,5 +1,9 @@
 """Float64, no silent promotion, and every annotated shape checked."""
 
+import gc
+from pathlib import Path
+
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -13,6 +17,21 @@ with install_import_hook("flatrank", "beartype.beartype"):
     import flatrank
     import flatrank.cli
     import flatrank.experiments.demo
+
+# A compiled CPU program keeps memory maps; Linux allows a process 65,530 of them by default
+# (vm.max_map_count) and XLA crashes in the compiler when there are no more. The suite needs more.
+_MAPS = Path("/proc/self/maps")
+_MOST_MAPS = 25_000
+
+
+@pytest.fixture(autouse=True)
+def _few_memory_maps():
+    """Forget compiled programs before the process runs out of memory maps."""
+    yield
+    if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > _MOST_MAPS:
+        eqx.clear_caches()
+        jax.clear_caches()
+        gc.collect()
 
 
 def _mask(m: int, n: int) -> np.ndarray:
