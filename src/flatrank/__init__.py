@@ -1,5 +1,18 @@
 """Matrix recovery by deep matrix factorisation, with its inductive bias made explicit."""
 
+from .dynamics import SAM as SAM
+from .dynamics import DivergenceError as DivergenceError
+from .dynamics import FlatFlow as FlatFlow
+from .dynamics import GradientDescent as GradientDescent
+from .dynamics import GradientFlow as GradientFlow
+from .dynamics import LabelNoise as LabelNoise
+from .dynamics import Run as Run
+from .dynamics import TrainingResult as TrainingResult
+from .dynamics import equivalent_penalty as equivalent_penalty
+from .dynamics import equivalent_time as equivalent_time
+from .dynamics import scale_by_global_rms as scale_by_global_rms
+from .dynamics import singular_value_speeds as singular_value_speeds
+from .dynamics import train as train
 from .estimators import MatrixCompleter as MatrixCompleter
 from .flatness import dense_hessian as dense_hessian
 from .flatness import flatten as flatten

@@ -6,6 +6,7 @@ import typer
 from .complete import complete
 from .demo import demo
 from .sense import sense
+from .train import train
 from .verify import verify
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
 )
 app.command()(complete)
 app.command()(sense)
+app.command()(train)
 app.command()(verify)
 app.command()(demo)
 

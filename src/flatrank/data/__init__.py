@@ -11,5 +11,7 @@ from .table import Triplets as Triplets
 from .writers import WRITABLE as WRITABLE
 from .writers import atomically as atomically
 from .writers import check_writable as check_writable
+from .writers import write_arrays as write_arrays
+from .writers import write_columns as write_columns
 from .writers import write_completed as write_completed
 from .writers import write_matrix as write_matrix

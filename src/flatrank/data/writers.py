@@ -102,6 +102,20 @@ def write_matrix(path: str | Path, matrix: np.ndarray) -> None:
             np.savetxt(temporary, matrix, delimiter=",", fmt="%.17g")
 
 
+def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write named arrays to .npz, atomically."""
+    path = check_writable(path, (".npz",))
+    with atomically(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def write_columns(path: str | Path, columns: dict[str, np.ndarray]) -> None:
+    """Write columns of equal length to .parquet, .csv or .tsv, atomically."""
+    path = check_writable(path, (".parquet", ".csv", ".tsv"))
+    with atomically(path) as temporary:
+        _copy(columns, temporary, path.suffix.lower(), header=True)
+
+
 def _long(table: EntryTable, array: np.ndarray) -> dict[str, np.ndarray]:
     assert table.triplets is not None
     assert table.row_names is not None

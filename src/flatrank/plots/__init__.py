@@ -8,6 +8,8 @@ from .completion import residual_histogram as residual_histogram
 from .completion import residuals as residuals
 from .completion import singular_values as singular_values
 from .completion import table as table
+from .dynamics import on_one_axis as on_one_axis
+from .dynamics import training as training
 from .flatness import density as density
 from .flatness import flattening as flattening
 from .flatness import layer_traces as layer_traces

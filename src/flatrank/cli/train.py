@@ -1,0 +1,77 @@
+"""flatrank train: a training run described by a file, in a folder that can be gone on with."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from ..data import atomically
+from ..dynamics import DivergenceError
+from ..experiments.training import facts_of, read_training
+from .screen import console, reports_bad_input, show_facts
+
+
+@reports_bad_input
+def train(
+    config: Annotated[
+        Path,
+        typer.Argument(
+            help="A .toml file with [problem], [network], [optimizer] and [run].",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="The folder of the run, made if need be.")],
+) -> None:
+    """Train a deep linear network and record what is asked.
+
+    Killed at any moment, the same command goes on from the last checkpoint, bit for bit. When the loss
+    is no longer finite the history so far is written, the reason is printed, and the exit code is 1.
+    """
+    training = read_training(config)
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is a file: name a folder.")
+    output.mkdir(parents=True, exist_ok=True)
+    kept, text = output / "config.toml", config.read_text(encoding="utf-8")
+    if kept.exists() and kept.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"{output} holds a run with other settings ({kept}): name another folder, or remove it."
+        )
+    with atomically(kept) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    failed = None
+    columns = (
+        SpinnerColumn(),
+        TextColumn("step {task.completed:,.0f} of {task.total:,.0f}"),
+        BarColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=training.steps, rate="compiling")
+
+        def tell(step: int) -> None:
+            bar.update(task, completed=step)
+            speed = bar.tasks[task].speed
+            bar.update(task, rate=f"{speed:,.0f} steps/s" if speed else "")
+
+        try:
+            run = training.run(output, tell)
+        except DivergenceError as error:
+            failed, run = error, error.run
+    training.write(output, run)
+    show_facts(f"{config} -> {output}", facts_of(run))
+    console.print(run.message)
+    console.print(f"Report: {output / 'report.html'}")
+    if failed is not None:
+        typer.echo(f"Error: {failed}", err=True)
+        raise typer.Exit(1)
