@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo bench-flatness bench-recovery test lint types architecture format clean
+.PHONY: demo bench-flatness bench-recovery bench-dynamics test lint types architecture format clean
 
 demo: .venv/demo
 	$(BIN)/flatrank demo
@@ -15,6 +15,9 @@ bench-flatness: .venv/bench
 
 bench-recovery: .venv/bench
 	$(BIN)/python benchmarks/recovery.py --keep
+
+bench-dynamics: .venv/bench
+	$(BIN)/python benchmarks/dynamics.py
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -1,8 +1,6 @@
 """The command line as a user meets it: in another process, on files."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
@@ -10,18 +8,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from command import flatrank
 from flatrank.cli import app
-
-
-def flatrank(*arguments, cwd):
-    return subprocess.run(
-        [Path(sys.executable).with_name("flatrank"), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"COLUMNS": "100"},
-    )
 
 
 @pytest.fixture

@@ -106,7 +106,8 @@ def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     """Write named arrays to .npz, atomically."""
     path = check_writable(path, (".npz",))
     with atomically(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        named: dict[str, Any] = dict(arrays)
+        np.savez_compressed(file, **named)
 
 
 def write_columns(path: str | Path, columns: dict[str, np.ndarray]) -> None:

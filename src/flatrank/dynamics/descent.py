@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 from .._checks import is_traced
 from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
-from ..recover import AbstractPenalty
 from .draws import Draw
 from .optimizers import AbstractDescent, Number, check_number
 
@@ -28,14 +27,7 @@ class GradientDescent(AbstractDescent):
     See `AbstractDescent` for the fields and errors.
     """
 
-    learning_rate: Number
     batch_size: int | None = eqx.field(default=None, static=True)
-    epochs: bool = eqx.field(default=False, kw_only=True, static=True)
-    penalty: AbstractPenalty | None = eqx.field(default=None, kw_only=True)
-    strength: Number = eqx.field(default=0.0, kw_only=True)
-    transformation: optax.GradientTransformation | None = eqx.field(
-        default=None, kw_only=True, static=True
-    )
 
 
 class LabelNoise(AbstractDescent):
@@ -48,16 +40,9 @@ class LabelNoise(AbstractDescent):
     See `AbstractDescent` for the other fields and errors.
     """
 
-    learning_rate: Number
     noise: Number
     batch_size: int | None = eqx.field(default=None, static=True)
     distribution: str = eqx.field(default="gaussian", kw_only=True, static=True)
-    epochs: bool = eqx.field(default=False, kw_only=True, static=True)
-    penalty: AbstractPenalty | None = eqx.field(default=None, kw_only=True)
-    strength: Number = eqx.field(default=0.0, kw_only=True)
-    transformation: optax.GradientTransformation | None = eqx.field(
-        default=None, kw_only=True, static=True
-    )
 
     def __check_init__(self) -> None:
         check_number(self.noise, "noise", zero=True)
@@ -95,15 +80,8 @@ class SAM(AbstractDescent):
     See `AbstractDescent` for the other fields and errors.
     """
 
-    learning_rate: Number
     radius: Number
     batch_size: int | None = eqx.field(default=None, static=True)
-    epochs: bool = eqx.field(default=False, kw_only=True, static=True)
-    penalty: AbstractPenalty | None = eqx.field(default=None, kw_only=True)
-    strength: Number = eqx.field(default=0.0, kw_only=True)
-    transformation: optax.GradientTransformation | None = eqx.field(
-        default=None, kw_only=True, static=True
-    )
 
     def __check_init__(self) -> None:
         check_number(self.radius, "radius", zero=True)

@@ -51,16 +51,27 @@ def draw(
         return Draw(None, None)
     words = 1 + (noise is not None) * (2 if dtype == jnp.float64 else 1)
     blocks = -(-steps // _BLOCK) + 1
+    each = _BLOCK * size * words
     numbers = first // _BLOCK + jnp.arange(blocks, dtype=first.dtype)
-    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
-    bits = jax.vmap(lambda k: jax.random.bits(k, (_BLOCK, size, words), jnp.uint32))(keys)
-    bits = bits.reshape(blocks * _BLOCK, size, words)
+    length = max(1, count // size)
+    passes = -(-steps // length) + 1 if epochs else 0
+    if epochs:
+        # Keys of their own, but drawn in one loop with the others.
+        order = first // length + jnp.arange(passes, dtype=first.dtype)
+        numbers = jnp.concatenate([numbers, -1 - order])
+    keys = jax.vmap(lambda number: jax.random.fold_in(key, number.astype(jnp.uint32)))(numbers)
+    most = max(each, count) if epochs else each
+    drawn = jax.vmap(lambda k: jax.random.bits(k, (most,), jnp.uint32))(keys)
+    bits = drawn[:blocks, :each].reshape(blocks * _BLOCK, size, words)
     bits = jax.lax.dynamic_slice_in_dim(bits, first % _BLOCK, steps)
     errors = None if noise is None else _errors(bits[..., 1:], noise, dtype)
     if batch_size is None:
         return Draw(None, errors)
     if epochs:
-        return Draw(_permuted(key, first, steps, count, size, bits), errors)
+        # Random orders of all measurements, one an epoch, cut into minibatches.
+        orders = jnp.argsort(drawn[blocks:, :count], axis=1)[:, : length * size]
+        batches = orders.astype(jnp.int32).reshape(passes * length, size)
+        return Draw(jax.lax.dynamic_slice_in_dim(batches, first % length, steps), errors)
     return Draw((bits[..., 0] % jnp.uint32(count)).astype(jnp.int32), errors)
 
 
@@ -80,20 +91,3 @@ def _errors(bits: Array, noise: str, dtype: jnp.dtype) -> Array:
     return jnp.sqrt(jnp.asarray(2, dtype)) * jax.scipy.special.erfinv(
         jnp.clip(uniform, -limit, limit)
     )
-
-
-def _permuted(
-    key: PRNGKeyArray, first: Array, steps: int, count: int, size: int, after: Array
-) -> Array:
-    """Minibatches that go through random orders of all measurements, one order an epoch."""
-    length = count // size
-    epochs = -(-steps // length) + 1
-    numbers = first // length + jnp.arange(epochs, dtype=first.dtype)
-    # A key of its own; and not drawn while the other numbers are (decision 3).
-    salt = (jnp.min(after) & jnp.uint32(0)) + jnp.uint32(0x5EED)
-    key = jax.random.fold_in(key, salt)
-    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
-    bits = jax.vmap(lambda k: jax.random.bits(k, (count,), jnp.uint32))(keys)
-    orders = jnp.argsort(bits, axis=1)[:, : length * size].astype(jnp.int32)
-    batches = orders.reshape(epochs * length, size)
-    return jax.lax.dynamic_slice_in_dim(batches, first % length, steps)

@@ -7,7 +7,9 @@ from .flows import AbstractFlow
 from .optimizers import AbstractOptimizer, Number
 
 
-def equivalent_penalty(optimizer: AbstractOptimizer, A: AbstractMeasurements | None = None) -> Number:
+def equivalent_penalty(
+    optimizer: AbstractOptimizer, A: AbstractMeasurements | None = None
+) -> Number:
     """The lambda for which gradient descent on loss + lambda tr H drifts as the optimiser does.
 
     learning_rate noise^2 / 2 B for label noise on minibatches of B, radius^2 / 2 for 1-SAM, plus an

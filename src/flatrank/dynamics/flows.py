@@ -7,7 +7,6 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
@@ -20,13 +19,15 @@ from .optimizers import AbstractOptimizer, Number, check_number, mean_square
 
 # Gauss-Newton steps of a retraction; from a flow's own error one or two reach round-off.
 _RETRACTION_STEPS = 20
+# Runge-Kutta steps in a `time_step`.
+_INNER_STEPS = 10_000
 
 
 class AbstractFlow(AbstractOptimizer):
     """A step follows a flow for `time_step`, in adaptive Runge-Kutta steps (diffrax, Tsitouras 5/4).
 
-    `tolerance` bounds the relative error of each inner step. Raises ValueError for a time step or a
-    tolerance that is not positive.
+    `tolerance` bounds the error of each inner step, relative to the largest weight.
+    Raises ValueError for a time step or a tolerance that is not positive.
     """
 
     time_step: eqx.AbstractVar[Number]
@@ -58,6 +59,7 @@ class AbstractFlow(AbstractOptimizer):
         """Follow the flow for `time_step`; where that fails, the loss is not a number."""
         del draw
         dtype = y.dtype
+        largest = jnp.max(jnp.stack([jnp.max(jnp.abs(w)) for w in network.layers]))
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(lambda t, w, _: self.velocity(w, A, y)),
             diffrax.Tsit5(),
@@ -67,10 +69,10 @@ class AbstractFlow(AbstractOptimizer):
             y0=network,
             saveat=diffrax.SaveAt(t1=True),
             stepsize_controller=diffrax.PIDController(
-                rtol=self.tolerance, atol=1e-3 * self.tolerance
+                rtol=self.tolerance, atol=self.tolerance * largest
             ),
             adjoint=diffrax.ForwardMode(),
-            max_steps=100_000,
+            max_steps=_INNER_STEPS,
             throw=False,
         )
         end = jax.tree.map(lambda x: x[0], solution.ys)
@@ -89,7 +91,7 @@ class AbstractFlow(AbstractOptimizer):
         """The flow is too stiff for its tolerance."""
         del at_start, run
         return (
-            "the flow could not be followed in 100,000 inner steps (largest eigenvalue "
+            f"the flow could not be followed in {_INNER_STEPS:,} inner steps (largest eigenvalue "
             f"{at_end:.3g}): lower `time_step` or the scale of the measurements"
         )
 
@@ -102,6 +104,11 @@ class GradientFlow(AbstractFlow):
 
     time_step: Number
     tolerance: float = eqx.field(default=1e-7, static=True)
+
+    @property
+    def needs_trace(self) -> bool:
+        """Not it."""
+        return False
 
     def velocity(
         self, network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]
@@ -121,7 +128,7 @@ class FlatFlow(AbstractFlow):
     P is the projection on the kernel of the Jacobian of the measurements, so that they do not change;
     a Gauss-Newton retraction after each step keeps them at round-off. The start has to interpolate
     (take the network of `flatrank.recover`, or train to zero loss first). Each evaluation decomposes
-    an N x N matrix: meant for up to a few thousand measurements.
+    the Jacobian (N x parameters): meant for up to some hundred measurements.
 
     Record "tangent_slope" and stop `until` it is small to end at the limit. Raises ValueError for a
     start that does not interpolate, MemoryError where the Jacobian would not fit, and as
@@ -130,6 +137,11 @@ class FlatFlow(AbstractFlow):
 
     time_step: Number
     tolerance: float = eqx.field(default=1e-7, static=True)
+
+    @property
+    def needs_trace(self) -> bool:
+        """It follows the trace."""
+        return True
 
     def velocity(
         self, network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]
@@ -149,7 +161,7 @@ class FlatFlow(AbstractFlow):
         """Raise ValueError unless the start interpolates."""
         size = sum(leaf.size for leaf in jax.tree.leaves(network))
         require_memory(
-            2 * A.count * (size + 3 * A.count) * y.dtype.itemsize,
+            4 * A.count * size * y.dtype.itemsize,
             f"The Jacobian of {A.count} measurements by {size} parameters",
             "use fewer measurements, or LabelNoise or a trace penalty",
         )
@@ -171,27 +183,27 @@ class FlatFlow(AbstractFlow):
         return self.time_step
 
 
-def _jacobian(network: DeepLinear, A: AbstractMeasurements) -> Float[Array, "N p"]:
+def _jacobian_svd(
+    network: DeepLinear, A: AbstractMeasurements
+) -> tuple[Float[Array, "N k"], Float[Array, " k"], Float[Array, "k p"]]:
+    """U, 1 / s (zero below round-off) and V^T of the Jacobian of the measurements.
+
+    Not by its smaller Gram matrix: where the flow ends at a matrix of low rank, singular values of the
+    Jacobian fall to zero, and their squares would be lost at half the digits.
+    """
     flat, restore = ravel_pytree(network)
-    return jax.jacrev(lambda w: A.apply_network(restore(w)))(flat)
-
-
-def _pseudo_inverse_of_gram(J: Float[Array, "N p"]) -> Float[Array, "N N"]:
-    values, vectors = jnp.linalg.eigh(J @ J.T)
-    floor = len(values) * jnp.finfo(J.dtype).eps * values[-1]
-    inverse = jnp.where(values > floor, 1 / jnp.where(values > floor, values, 1.0), 0.0)
-    return (vectors * inverse[None]) @ vectors.T
+    J = jax.jacrev(lambda w: A.apply_network(restore(w)))(flat)
+    u, s, vt = jnp.linalg.svd(J, full_matrices=False)
+    kept = s > max(J.shape) * jnp.finfo(J.dtype).eps * s[0]
+    inverse = jnp.where(kept, 1 / jnp.where(kept, s, 1.0), 0.0)
+    return u, inverse, jnp.where(kept[:, None], vt, 0.0)
 
 
 def tangent(network: DeepLinear, A: AbstractMeasurements, vector: DeepLinear) -> DeepLinear:
     """P vector: what of a direction does not change the measurements, to first order."""
-    J = _jacobian(network, A)
-    inverse = _pseudo_inverse_of_gram(J)
+    vt = _jacobian_svd(network, A)[2]
     flat, restore = ravel_pytree(vector)
-    # Twice: the Gram matrix squares the condition number, a second projection undoes that.
-    for _ in range(2):
-        flat = flat - (inverse @ (J @ flat)) @ J
-    return restore(flat)
+    return restore(flat - (vt @ flat) @ vt)
 
 
 def tangent_slope(network: DeepLinear, A: AbstractMeasurements) -> Float[Array, ""]:
@@ -203,9 +215,7 @@ def tangent_slope(network: DeepLinear, A: AbstractMeasurements) -> Float[Array, 
     return jnp.linalg.norm(along) / jnp.where(size > 0, size, 1.0)
 
 
-def retracted(
-    network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]
-) -> DeepLinear:
+def retracted(network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]) -> DeepLinear:
     """The zero-loss network that Gauss-Newton steps of least norm lead to from a near one."""
     start, restore = ravel_pytree(network)
 
@@ -219,8 +229,8 @@ def retracted(
 
     def step(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         w, now, _, steps = carry
-        J = _jacobian(restore(w), A)
-        moved = w - (_pseudo_inverse_of_gram(J) @ residual(w)) @ J
+        u, inverse, vt = _jacobian_svd(restore(w), A)
+        moved = w - (inverse * (residual(w) @ u)) @ vt
         after = jnp.linalg.norm(residual(moved))
         better = after < now
         return jnp.where(better, moved, w), jnp.where(better, after, now), now, steps + 1

@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
@@ -31,7 +31,7 @@ class Problem(eqx.Module):
     A: AbstractMeasurements
     y: Float[Array, " N"]
     optimizer: AbstractOptimizer
-    key: PRNGKeyArray
+    key: Key[Array, "*runs"]
     truth: Float[Array, "m n"] | None
 
 
@@ -106,9 +106,7 @@ def advance(plan: Plan, problem: Problem, state: State, step: Array, stop: Array
         state, first = carry
         next_record = jnp.minimum((first // every + 1) * every, plan.steps)
         end = jnp.minimum(jnp.minimum(stop, next_record), first + _STRETCH)
-        draws = draw(
-            problem.key, first, _STRETCH, A.count, batch_size, epochs, noise, y.dtype
-        )
+        draws = draw(problem.key, first, _STRETCH, A.count, batch_size, epochs, noise, y.dtype)
 
         def one(t: Array, inner: tuple[DeepLinear, Any, Array]) -> tuple[DeepLinear, Any, Array]:
             network, memory, lost_at = inner
@@ -137,9 +135,7 @@ def advance(plan: Plan, problem: Problem, state: State, step: Array, stop: Array
             name: state.history[name].at[number].set(jnp.where(sound, value, jnp.nan))
             for name, value in record.items()
         }
-        last = jax.tree.map(
-            lambda new, old: jnp.where(sound, new, old), state.network, state.sound
-        )
+        last = jax.tree.map(lambda new, old: jnp.where(sound, new, old), state.network, state.sound)
         reached = state.reached | (sound & plan.ended(record))
         return State(state.network, state.memory, history, lost_at, last, reached)
 

@@ -38,6 +38,11 @@ class AbstractOptimizer(eqx.Module):
     ) -> tuple[DeepLinear, Any, Float[Array, ""]]:
         """The network and memory after a step, and the loss that the step saw."""
 
+    @property
+    @abstractmethod
+    def needs_trace(self) -> bool:
+        """Whether steps compute the trace of the Hessian."""
+
     def chance(self, count: int) -> tuple[int | None, bool, str | None]:
         """Minibatch size (None: all), whether in epochs, and the distribution of label noise."""
         del count
@@ -83,12 +88,18 @@ class AbstractDescent(AbstractOptimizer):
     without a penalty.
     """
 
-    learning_rate: eqx.AbstractVar[Number]
-    batch_size: eqx.AbstractVar[int | None]
-    epochs: eqx.AbstractVar[bool]
-    penalty: eqx.AbstractVar[AbstractPenalty | None]
-    strength: eqx.AbstractVar[Number]
-    transformation: eqx.AbstractVar[optax.GradientTransformation | None]
+    learning_rate: Number
+    epochs: bool = eqx.field(default=False, kw_only=True, static=True)
+    penalty: AbstractPenalty | None = eqx.field(default=None, kw_only=True)
+    strength: Number = eqx.field(default=0.0, kw_only=True)
+    transformation: optax.GradientTransformation | None = eqx.field(
+        default=None, kw_only=True, static=True
+    )
+
+    @property
+    @abstractmethod
+    def batch_size(self) -> int | None:
+        """How many measurements a step draws; None: it uses all."""
 
     def __check_init__(self) -> None:
         check_number(self.learning_rate, "learning_rate")
@@ -102,6 +113,11 @@ class AbstractDescent(AbstractOptimizer):
             raise ValueError(
                 f"`penalty` is {self.penalty} and `strength` is {self.strength}: pass both or neither."
             )
+
+    @property
+    def needs_trace(self) -> bool:
+        """Whether the penalty is the trace."""
+        return isinstance(self.penalty, Flatness)
 
     def chance(self, count: int) -> tuple[int | None, bool, str | None]:
         """Minibatch size, whether in epochs, no label noise."""

@@ -41,9 +41,7 @@ QUANTITIES: dict[str, Quantity] = {
 }
 
 
-def error_against(
-    network: DeepLinear, truth: Float[Array, "m n"]
-) -> Float[Array, ""]:
+def error_against(network: DeepLinear, truth: Float[Array, "m n"]) -> Float[Array, ""]:
     """||W - truth||_F / ||truth||_F."""
     return jnp.linalg.norm(network.matrix() - truth) / jnp.linalg.norm(truth)
 

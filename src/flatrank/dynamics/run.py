@@ -15,7 +15,9 @@ class TrainingResult(eqx.Enumeration):
 
     completed = "All steps were taken."
     reached = "What `until` asks was reached."
-    diverged = "The loss was no longer finite; the network and history end at the last sound record."
+    diverged = (
+        "The loss was no longer finite; the network and history end at the last sound record."
+    )
 
 
 class DivergenceError(ArithmeticError):

@@ -12,10 +12,11 @@ from .optimizers import mean_square
 def singular_value_speeds(
     network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]
 ) -> Float[Array, " k"]:
-    """d s_r / dt = -L (s_r^2)^{1 - 1/L} <grad loss(W), u_r v_r^T> of a *balanced* network, largest s first.
+    """d s_r / dt = -L (s_r^2)^{1 - 1/L} <grad loss(W), u_r v_r^T> of a balanced network, shape (k,).
 
-    Exact under gradient flow while W_{j+1}^T W_{j+1} = W_j W_j^T and the s_r are distinct; flow keeps
-    the balance, and a small start is nearly balanced. `network_speeds` needs neither. k is the width.
+    Largest s first, k the width. Exact under gradient flow while W_{j+1}^T W_{j+1} = W_j W_j^T and the
+    s_r are distinct; flow keeps the balance, and a small start is nearly balanced. `network_speeds`
+    needs neither.
     """
     u, s, vt = network.svd()
     left, right = network.factors()

@@ -21,6 +21,7 @@ from ..dynamics import (
     GradientFlow,
     LabelNoise,
     Run,
+    retracted,
     scale_by_global_rms,
     train,
 )
@@ -112,9 +113,7 @@ def read_training(path: str | Path) -> Training:
     for name, known in _KEYS.items():
         for key in settings[name]:
             if key not in known:
-                raise ValueError(
-                    f"{path}: [{name}] has {key!r}; known are {', '.join(known)}."
-                )
+                raise ValueError(f"{path}: [{name}] has {key!r}; known are {', '.join(known)}.")
     A, y, truth = _problem(settings["problem"], path.parent)
     network = _network(settings["network"], A, y)
     optimizer = _optimizer(settings["optimizer"])
@@ -136,6 +135,7 @@ def read_training(path: str | Path) -> Training:
 def _problem(
     settings: dict[str, Any], folder: Path
 ) -> tuple[AbstractMeasurements, jax.Array, jax.Array | None]:
+    A: AbstractMeasurements
     if "measurements" in settings:
         A = read_measurements(folder / settings["measurements"])
         y = jnp.asarray(read_values(folder / _given(settings, "problem", "values")))
@@ -147,7 +147,6 @@ def _problem(
     truth = low_rank_matrix(truth_key, shape, rank)
     truth = truth / jnp.linalg.norm(truth)
     m, n = truth.shape
-    A: AbstractMeasurements
     if kind == "gaussian":
         A = gaussian_measurements(key, count, (m, n))
     elif kind == "entries":
@@ -182,11 +181,11 @@ def _network(settings: dict[str, Any], A: AbstractMeasurements, y: jax.Array) ->
 
 
 def interpolating_network(network: DeepLinear, A: AbstractMeasurements, y: jax.Array) -> DeepLinear:
-    """Where gradient flow from a network meets the zero-loss manifold.
+    """Where gradient flow from a network meets the zero-loss manifold, its end by Gauss-Newton.
 
     Raises ValueError if it does not in 10,000 units of time.
     """
-    bound = 1e-16 * float(jnp.mean(y**2))
+    bound = 1e-10 * float(jnp.mean(y**2))
     run = train(
         network,
         A,
@@ -202,23 +201,19 @@ def interpolating_network(network: DeepLinear, A: AbstractMeasurements, y: jax.A
             f"[network] gradient flow ends at a loss of {run.history['loss'][-1]:.3g}, so that `start` "
             "cannot be 'interpolating': take fewer measurements, a larger `width` or `scale`."
         )
-    return run.network
+    return retracted(run.network, A, y)
 
 
 def _optimizer(settings: dict[str, Any]) -> AbstractOptimizer:
     fields = dict(settings)
     name = fields.pop("name", None)
     if name not in OPTIMIZERS:
-        raise ValueError(
-            f"[optimizer] `name` is {name!r}; known are {', '.join(OPTIMIZERS)}."
-        )
+        raise ValueError(f"[optimizer] `name` is {name!r}; known are {', '.join(OPTIMIZERS)}.")
     kind = OPTIMIZERS[name]
-    known = list(kind.__dataclass_fields__)
+    known = sorted(kind.__dataclass_fields__)
     for key in fields:
         if key not in known:
-            raise ValueError(
-                f"[optimizer] {name} has no {key!r}; it has {', '.join(known)}."
-            )
+            raise ValueError(f"[optimizer] {name} has no {key!r}; it has {', '.join(known)}.")
     for key, value in fields.items():
         if isinstance(value, list):
             fields[key] = np.asarray(value, float)

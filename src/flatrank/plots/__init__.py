@@ -9,6 +9,7 @@ from .completion import residuals as residuals
 from .completion import singular_values as singular_values
 from .completion import table as table
 from .dynamics import on_one_axis as on_one_axis
+from .dynamics import sam as sam
 from .dynamics import training as training
 from .flatness import density as density
 from .flatness import flattening as flattening

@@ -34,9 +34,11 @@ def training(run: Run, title: str = "Training") -> Figure:
     """
     names = [name for name in run.history if name not in ("step", "time")]
     step = np.asarray(run.history["step"])
-    figure, axes = canvas(3.4 * len(names), 3.2, panels=len(names))
+    across = min(3, len(names))
+    rows = -(-len(names) // across)
+    figure, axes = canvas(3.4 * across, 0.4 + 2.7 * rows, panels=len(names), rows=rows)
     runs = run.diverged_at.size
-    for axis, name in zip(np.atleast_1d(axes), names, strict=True):
+    for axis, name in zip(np.atleast_1d(axes).ravel(), names, strict=False):
         # runs, records, entries
         values = np.asarray(run.history[name]).reshape(runs, len(step), -1)
         entries = values.shape[2]
@@ -74,6 +76,23 @@ def on_one_axis(curves: dict[str, tuple[Any, Any]], title: str) -> Figure:
         if len(trace) > 1:
             error = 2 * trace.std(0, ddof=1) / len(trace) ** 0.5
             axis.fill_between(time, mean - error, mean + error, color=colour, alpha=0.25, lw=0)
-    axis.set(xlabel="time of the flow dw/dt = -P grad tr H", ylabel="trace of the Hessian", title=title)
+    axis.set(
+        xlabel="time of the flow dw/dt = -P grad tr H", ylabel="trace of the Hessian", title=title
+    )
     axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def sam(steps: Any, full_batch: dict[str, Any], single: dict[str, Any], title: str) -> Figure:
+    """The largest eigenvalue and the trace along full-batch SAM and along 1-SAM."""
+    figure, axes = canvas(8.0, 3.4, panels=2)
+    for axis, name in zip(axes, ("largest_eigenvalue", "trace"), strict=True):
+        axis.plot(steps, full_batch[name], "-", color=SERIES[0], lw=1.4, label="full batch")
+        axis.plot(
+            steps, single[name], "--", color=SERIES[1], lw=1.4, label="batches of one (1-SAM)"
+        )
+        axis.set(xlabel="step", ylabel=_WORDS[name])
+        axis.set_ylim(bottom=0)
+        axis.legend(frameon=False, fontsize=8)
+    figure.suptitle(title)
     return figure

@@ -1,0 +1,255 @@
+"""The training loop: pieces, many runs, transformations, records, divergence, checkpoints."""
+
+import importlib
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flatrank as fr
+from compiled_loops import independent_loops
+from flatrank.dynamics.loop import Plan, Problem
+from flatrank.dynamics.quantities import QUANTITIES
+
+# The package's `train` is the function.
+module = importlib.import_module("flatrank.dynamics.train")
+NOISE = fr.LabelNoise(0.01, 0.1, 3)
+KEY = jax.random.key(0)
+
+
+def equal(one, other):
+    leaves = zip(
+        jax.tree.leaves((one.network, one.history)),
+        jax.tree.leaves((other.network, other.history)),
+        strict=True,
+    )
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in leaves)
+
+
+def trained(problem, optimizer=NOISE, network=None, **arguments):
+    A, y, start, _ = problem
+    arguments = {"steps": 300, "key": KEY, "record_every": 50} | arguments
+    return fr.train(network or start, A, y, optimizer, **arguments)
+
+
+def test_records_are_what_they_say(problem):
+    A, y, network, truth = problem
+    run = trained(problem, steps=120, record=list(QUANTITIES), truth=truth)
+    np.testing.assert_array_equal(run.history["step"], [0, 50, 100, 120])
+    assert list(run.history)[:2] == ["step", "time"]
+    end = run.network
+    for name, quantity in QUANTITIES.items():
+        for k, at in ((0, network), (-1, end)):
+            np.testing.assert_allclose(
+                run.history[name][k], quantity(at, A, y), rtol=1e-9, atol=1e-12
+            )
+    error = jnp.linalg.norm(end.matrix() - truth) / jnp.linalg.norm(truth)
+    np.testing.assert_allclose(run.history["test_error"][-1], error, rtol=1e-12)
+    np.testing.assert_allclose(run.history["time"][-1], 120 * 0.01**2 * 0.1**2 / 6)
+    assert run.message == "All steps were taken."
+
+
+def test_own_quantities(problem):
+    run = trained(problem, record={"corner": lambda network, A, y: network.matrix()[0, 0]})
+    np.testing.assert_allclose(run.history["corner"][-1], run.network.matrix()[0, 0], rtol=1e-12)
+
+
+def test_what_is_recorded_does_not_change_the_run(problem):
+    rare, often = trained(problem, record_every=300), trained(problem, record_every=7)
+    for a, b in zip(rare.network.layers, often.network.layers, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_pieces_are_bit_for_bit_the_whole(problem, monkeypatch):
+    whole = trained(problem)
+    seen = []
+    monkeypatch.setattr(module, "_CALL", 0.0)  # every call of the program takes one step
+    assert equal(whole, trained(problem, callback=seen.append))
+    assert seen == list(range(1, 301))
+
+
+@pytest.mark.parametrize("optimizer", [NOISE, fr.SAM(0.01, 0.05, 1), fr.GradientFlow(0.01)])
+def test_many_runs_equal_the_loop(problem, optimizer):
+    keys = jax.random.split(KEY, 3)
+    many = trained(problem, optimizer, key=keys)
+    for k, key in enumerate(keys):
+        one = trained(problem, optimizer, key=key)
+        np.testing.assert_allclose(many.history["trace"][k], one.history["trace"], rtol=1e-10)
+        for a, b in zip(many.network.layers, one.network.layers, strict=True):
+            np.testing.assert_allclose(a[k], b, rtol=1e-9, atol=1e-12)
+
+
+def test_learning_rates_noise_levels_and_starts_in_one_call(problem):
+    rates, levels = np.asarray([0.01, 0.02]), np.asarray([0.1, 0.3])
+    starts = jax.vmap(lambda key: fr.DeepLinear.gaussian(key, (5, 4), 3, scale=0.3))(
+        jax.random.split(KEY, 2)
+    )
+    many = trained(problem, fr.LabelNoise(rates, levels, 3), starts)
+    assert many.history["time"].shape == many.history["loss"].shape == (2, 7)
+    for k in range(2):
+        start = jax.tree.map(lambda x, k=k: x[k], starts)
+        one = trained(problem, fr.LabelNoise(float(rates[k]), float(levels[k]), 3), start)
+        np.testing.assert_allclose(many.history["loss"][k], one.history["loss"], rtol=1e-9)
+        np.testing.assert_allclose(many.history["time"][k], one.history["time"], rtol=1e-12)
+
+
+def test_groups_of_runs_change_nothing(problem, monkeypatch):
+    keys = jax.random.split(KEY, 6)
+    together = trained(problem, key=keys)
+    monkeypatch.setattr(module, "_GROUP_BYTES", 1)
+    jax.clear_caches()
+    apart = trained(problem, key=keys)
+    np.testing.assert_allclose(together.history["loss"], apart.history["loss"], rtol=1e-9)
+
+
+def test_jit_vmap_and_forward_differentiation_from_outside(problem):
+    def end(rate):
+        return trained(problem, fr.LabelNoise(rate, 0.1, 3), steps=20).history["trace"][-1]
+
+    rates = jnp.asarray([0.01, 0.02])
+    loop = jnp.stack([end(float(rate)) for rate in rates])
+    np.testing.assert_allclose(jax.vmap(end)(rates), loop, rtol=1e-11)
+    np.testing.assert_allclose(jax.jit(end)(rates[0]), loop[0], rtol=1e-11)
+    slope = jax.jvp(end, (rates[0],), (jnp.ones(()),))[1]
+    step = 1e-6
+    difference = (end(0.01 + step) - end(0.01 - step)) / (2 * step)
+    np.testing.assert_allclose(slope, difference, rtol=1e-6)
+
+
+def test_a_run_ends_where_until_says(problem):
+    descent = fr.GradientDescent(0.05)
+    run = trained(problem, descent, steps=5000, record_every=10, until={"loss": 1e-6})
+    assert run.history["loss"][-1] <= 1e-6 < run.history["loss"][-2]
+    assert len(run.history["step"]) < 500
+    assert run.message == "What `until` asks was reached."
+    again = trained(problem, descent, steps=5000, record_every=10, until={"loss": 1e-6})
+    assert equal(run, again)
+
+
+def test_divergence_names_the_step_and_the_learning_rate(problem):
+    with pytest.raises(
+        fr.DivergenceError, match=r"not finite at step \d+ .*above 2 / largest"
+    ) as e:
+        trained(problem, fr.GradientDescent(5.0), record_every=1)
+    run = e.value.run
+    assert all(np.isfinite(values).all() for values in run.history.values())
+    assert int(run.diverged_at) == run.history["step"][-1] or int(run.diverged_at) > 0
+    assert all(bool(jnp.isfinite(layer).all()) for layer in run.network.layers)
+    kept = trained(problem, fr.GradientDescent(5.0), throw=False)
+    assert kept.result == fr.TrainingResult.diverged
+
+
+def test_divergence_by_noise_is_told_apart(problem):
+    noisy = fr.LabelNoise(0.02, 1e6, 1)
+    with pytest.raises(fr.DivergenceError, match="below 2 / largest eigenvalue at the start"):
+        trained(problem, noisy, record_every=1000, steps=1000)
+
+
+def test_one_diverged_run_among_others_is_told(problem):
+    rates = np.asarray([0.01, 5.0, 0.02])
+    with pytest.warns(UserWarning, match="1 of 3 runs diverged; in run 1 the loss was not finite"):
+        run = trained(problem, fr.GradientDescent(rates))
+    np.testing.assert_array_equal(np.asarray(run.diverged_at) >= 0, [False, True, False])
+    assert np.isfinite(run.history["loss"][[0, 2]]).all()
+    assert "2 of 3 runs: All steps were taken." in run.message
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit(problem, tmp_path):
+    whole = trained(problem, steps=2000, key=jax.random.split(KEY, 2))
+
+    class KilledError(Exception):
+        pass
+
+    def kill(step):
+        if step > 700:
+            raise KilledError
+
+    arguments = {"steps": 2000, "key": jax.random.split(KEY, 2), "checkpoint": tmp_path / "run"}
+    with pytest.raises(KilledError):
+        trained(problem, callback=kill, checkpoint_minutes=0.0, **arguments)
+    heard = []
+    resumed = trained(problem, callback=heard.append, **arguments)
+    assert heard[0] > 1
+    assert equal(whole, resumed)
+    heard.clear()
+    assert equal(whole, trained(problem, callback=heard.append, **arguments))
+    assert heard == []
+
+
+def test_checkpoints_of_another_run_are_refused(problem, tmp_path):
+    trained(problem, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match=r"holds another run \(other optimizer\)"):
+        trained(problem, fr.LabelNoise(0.01, 0.2, 3), checkpoint=tmp_path)
+    with pytest.raises(ValueError, match=r"other key, record_every, steps"):
+        trained(problem, checkpoint=tmp_path, key=jax.random.key(1), steps=10, record_every=5)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match="name a folder"):
+        trained(problem, checkpoint=tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "arguments", "sentence"),
+    [
+        (NOISE, {"key": None}, "`key` is None and the optimiser draws"),
+        (NOISE, {"steps": 0}, "`steps` must be an integer of at least 1"),
+        (NOISE, {"steps": 2**31}, "steps are counted up to"),
+        (NOISE, {"record": ["los"]}, "`record` has 'los': known are loss, trace"),
+        (NOISE, {"record": ["test_error"]}, "`truth` is None"),
+        (NOISE, {"record": ()}, "`record` is empty"),
+        (NOISE, {"record": ["step"]}, "which every history has"),
+        (NOISE, {"truth": jnp.ones((2, 2))}, "`truth` must be a matrix of shape"),
+        (NOISE, {"until": {"time": 1.0}}, "`until` bounds 'time', which `record` does not name"),
+        (fr.FlatFlow(0.1), {}, "does not interpolate"),
+        (fr.LabelNoise(0.1, 0.1, 40, epochs=True), {}, "an epoch has no full batch"),
+        (
+            fr.LabelNoise(np.ones(2), 0.1, 3),
+            {"key": jax.random.split(KEY, 3)},
+            r"different numbers of runs: `optimizer` \[2\], `key` \[3\]",
+        ),
+    ],
+)
+def test_bad_input_is_named(problem, optimizer, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        trained(problem, optimizer, **arguments)
+
+
+def test_another_data_type_is_named(problem):
+    A, y, network, _ = problem
+    single = jax.tree.map(lambda w: w.astype(jnp.float32), network)
+    with pytest.raises(TypeError, match="`network` has data type float32"):
+        fr.train(single, A, y, NOISE, steps=3, key=KEY)
+
+
+def test_float32_stays_float32(problem):
+    A, y, network, _ = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tuple(problem))
+    run = fr.train(network, A, y, NOISE, steps=30, key=KEY)
+    assert {layer.dtype for layer in run.network.layers} == {jnp.dtype("float32")}
+    assert run.history["loss"].dtype == np.float32
+
+
+def test_every_ensemble(ensemble):
+    A = ensemble(5, 4, 12)
+    network = fr.DeepLinear.gaussian(KEY, (5, 4), 2, scale=0.3)
+    y = A.apply(jnp.ones((5, 4)))
+    optimizer = fr.LabelNoise(1e-3, 0.01, 3)
+    if isinstance(A, fr.IsotropicMeasurements):  # its measurements cannot be told apart
+        optimizer = fr.GradientDescent(1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = fr.train(network, A, y, optimizer, steps=500, key=KEY)
+    assert run.history["loss"][-1] < 0.9 * run.history["loss"][0]
+
+
+@pytest.mark.parametrize("epochs", [False, True])
+def test_the_program_has_one_loop_at_a_time(problem, epochs):
+    A, y, network, _ = problem
+    optimizer = jax.tree.map(jnp.asarray, fr.LabelNoise(0.01, 0.1, 3, epochs=epochs))
+    quantities = tuple((name, QUANTITIES[name]) for name in ("loss", "trace", "largest_eigenvalue"))
+    plan, data = Plan(100, 10, quantities, ()), Problem(A, y, optimizer, KEY, None)
+    state = module._first(plan, data, network, None)
+    ends = (jnp.asarray(0, jnp.int32), jnp.asarray(100, jnp.int32))
+    text = module._advance.lower(plan, data, state, *ends, None).compile().compiled.as_text()
+    assert text.count(" while(") > 3
+    assert independent_loops(text) == []
