@@ -125,7 +125,7 @@ def agreements(quick: bool) -> list[dict[str, Any]]:
     rates = (8e-3, 4e-3) if quick else (4e-3, 2e-3, 1e-3, 5e-4)
     figures, rows = [], []
     for depth in (2,) if quick else (2, 3, 4):
-        found = drift.agreement(drift.zero_loss_problem(depth), rates, runs=8 if quick else 32)
+        found = drift.agreement(drift.zero_loss_problem(depth), rates, runs=8 if quick else 16)
         for name in dict.fromkeys(one.optimizer for one in found):
             same = [one for one in found if one.optimizer == name]
             slope, error = drift.exponent(same)

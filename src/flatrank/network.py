@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._checks import as_real, as_shape, positive_integer
+from ._order import after
 
 
 class DeepLinear(eqx.Module):
@@ -92,10 +93,7 @@ class DeepLinear(eqx.Module):
         QR of both factors, then a decomposition of a k x k core: the matrix is not formed.
         """
         left, right = self.factors()
-        basis_left, upper_left = jnp.linalg.qr(left)
-        basis_right, upper_right = jnp.linalg.qr(right.T)
-        u, s, vt = jnp.linalg.svd(upper_left @ upper_right.T, full_matrices=False)
-        return basis_left @ u, s, vt @ basis_right.T
+        return svd_of_product(left, right.T)
 
     def scaled(self, factor: Float[Array, ""] | float) -> "DeepLinear":
         """The network of factor * W (factor > 0), the scale shared equally by the layers."""
@@ -160,6 +158,17 @@ class DeepLinear(eqx.Module):
         first = root[:, None] * jnp.pad(vt[:keep], ((0, pad), (0, 0)))
         last = jnp.pad(u[:, :keep], ((0, 0), (0, pad))) * root[None]
         return cls((first, *[jnp.diag(root)] * (depth - 2), last))
+
+
+def svd_of_product(
+    left: Float[Array, "m k"], right: Float[Array, "n k"]
+) -> tuple[Float[Array, "m r"], Float[Array, " r"], Float[Array, "r n"]]:
+    """The thin singular value decomposition of left right^T, which is not formed."""
+    basis_left, upper_left = jnp.linalg.qr(left)
+    basis_right, upper_right = jnp.linalg.qr(after(basis_left, right))
+    core = after(basis_right, upper_left @ upper_right.T)
+    u, s, vt = jnp.linalg.svd(core, full_matrices=False)
+    return basis_left @ u, s, vt @ basis_right.T
 
 
 def _product(layers: tuple[Array, ...]) -> jax.Array:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flatrank as fr
-from compiled_loops import independent_loops
+from compiled_order import independent_factorisations, independent_loops
 from flatrank.dynamics.loop import Plan, Problem
 from flatrank.dynamics.quantities import QUANTITIES
 
@@ -242,14 +242,28 @@ def test_every_ensemble(ensemble):
     assert run.history["loss"][-1] < 0.9 * run.history["loss"][0]
 
 
+def compiled(problem, optimizer, names, runs):
+    A, y, network, _ = problem
+    optimizer = jax.tree.map(jnp.asarray, optimizer)
+    quantities = tuple((name, QUANTITIES[name]) for name in names)
+    key = KEY if runs is None else jax.random.split(KEY, runs)
+    plan, data = Plan(100, 10, quantities, ()), Problem(A, y, optimizer, key, None)
+    axes = None if runs is None else module._axes(data)
+    state = module._first(plan, data, network, axes)
+    ends = (jnp.asarray(0, jnp.int32), jnp.asarray(100, jnp.int32))
+    return module._advance.lower(plan, data, state, *ends, axes).compile().compiled.as_text()
+
+
 @pytest.mark.parametrize("epochs", [False, True])
 def test_the_program_has_one_loop_at_a_time(problem, epochs):
-    A, y, network, _ = problem
-    optimizer = jax.tree.map(jnp.asarray, fr.LabelNoise(0.01, 0.1, 3, epochs=epochs))
-    quantities = tuple((name, QUANTITIES[name]) for name in ("loss", "trace", "largest_eigenvalue"))
-    plan, data = Plan(100, 10, quantities, ()), Problem(A, y, optimizer, KEY, None)
-    state = module._first(plan, data, network, None)
-    ends = (jnp.asarray(0, jnp.int32), jnp.asarray(100, jnp.int32))
-    text = module._advance.lower(plan, data, state, *ends, None).compile().compiled.as_text()
+    optimizer = fr.LabelNoise(0.01, 0.1, 3, epochs=epochs)
+    text = compiled(problem, optimizer, ("loss", "trace", "largest_eigenvalue"), None)
     assert text.count(" while(") > 3
     assert independent_loops(text) == []
+
+
+@pytest.mark.parametrize("optimizer", [NOISE, fr.FlatFlow(1e-3)], ids=["label noise", "flow"])
+def test_many_runs_factorise_one_batch_at_a_time(problem, optimizer):
+    text = compiled(problem, optimizer, QUANTITIES, 3)
+    assert text.count('custom_call_target="lapack_') > 3
+    assert independent_factorisations(text) == []

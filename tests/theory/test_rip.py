@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import flatrank as fr
-from flatrank.theory import gaussian_rip_prediction
+from compiled_order import independent_factorisations
+from flatrank.theory import gaussian_rip_prediction, rip
 from flatrank.theory.instances import from_quadratic_form
 from flatrank.theory.isometry import blind_pair_form
 
@@ -95,3 +96,10 @@ def test_bad_input_is_named():
         gaussian_rip_prediction(4, 3, 10, 1, 1.5)
     with pytest.raises(ValueError, match="`r` must be"):
         gaussian_rip_prediction(4, 3, 10, 4)
+
+
+def test_the_search_factorises_one_batch_at_a_time():
+    A = fr.gaussian_measurements(jax.random.key(0), 60, (8, 6))
+    text = rip._search.lower(A, 2, jax.random.key(1), 4, 5).compile().compiled.as_text()
+    assert text.count('custom_call_target="lapack_') >= 3
+    assert independent_factorisations(text) == []

@@ -20,8 +20,8 @@ def equivalent_penalty(
     no learning rate.
 
     >>> import flatrank as fr
-    >>> fr.equivalent_penalty(fr.LabelNoise(0.1, noise=2.0, batch_size=4))
-    0.05
+    >>> fr.equivalent_penalty(fr.LabelNoise(0.125, noise=2.0, batch_size=4))
+    0.0625
     """
     if isinstance(optimizer, AbstractFlow):
         raise ValueError(

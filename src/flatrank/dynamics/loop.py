@@ -6,6 +6,7 @@ The number of a step is the same for all runs, so that under `vmap` no loop has 
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from .._order import after
 from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
 from .draws import draw
@@ -69,10 +71,11 @@ class Plan(eqx.Module):
 
     def measured(self, network: DeepLinear, problem: Problem) -> dict[str, Array]:
         """One record."""
-        found = {
-            name: jnp.asarray(quantity(network, problem.A, problem.y))
-            for name, quantity in self.quantities
-        }
+        found: dict[str, Array] = {}
+        for name, quantity in self.quantities:
+            found[name] = jnp.asarray(quantity(network, problem.A, problem.y))
+            # One batch of factorisations at a time (decision 3).
+            network = jax.tree.map(partial(after, found[name]), network)
         if problem.truth is not None:
             found["test_error"] = error_against(network, problem.truth)
         return found

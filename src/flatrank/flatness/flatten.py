@@ -111,14 +111,14 @@ def _square_root_balancing(
     from the singular values of X^{1/2} Y^{1/2}: no product is squared and nothing is inverted.
     Directions without weight in X or in Y are set to zero in both.
     """
-    root_x, root_y = _root(X), _root(Y)
+    root_x, root_y = _roots(jnp.stack([X, Y]))
     u, s, vt = jnp.linalg.svd(root_x.T @ root_y)
     alive = s > len(s) * jnp.finfo(s.dtype).eps * s[0]
     scale = jnp.where(alive, jnp.where(alive, s, 1.0) ** -0.5, 0.0)
     return scale[:, None] * (root_x @ u).T, (root_y @ vt.T) * scale[None]
 
 
-def _root(matrix: Array) -> Array:
-    """R with R R^T the given positive semidefinite matrix."""
-    values, vectors = jnp.linalg.eigh(0.5 * (matrix + matrix.T))
-    return vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None]
+def _roots(matrices: Float[Array, "2 k k"]) -> Float[Array, "2 k k"]:
+    """R with R R^T the given positive semidefinite matrix, of two in one batch (decision 3)."""
+    values, vectors = jnp.linalg.eigh(0.5 * (matrices + matrices.mT))
+    return vectors * jnp.sqrt(jnp.maximum(values, 0.0))[:, None]

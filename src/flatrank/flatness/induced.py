@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._checks import as_real, is_traced, positive_integer
+from .._order import after
 from ..measurements import AbstractMeasurements, DenseMeasurements, IsotropicMeasurements
 from ..network import DeepLinear
 from ..norms import nuclear_norm, singular_values
@@ -79,7 +80,8 @@ def induced_regularizer(matrix: Any, A: AbstractMeasurements, depth: int) -> Flo
         return 2 * depth * (m * n) ** (1 / depth) * nuclear_norm(matrix) ** (2 - 2 / depth)
     if path == Path.depth_two:
         row_root = _root(A.second_moment(jnp.eye(n, dtype=matrix.dtype)))
-        column_root = _root(A.second_moment_adjoint(jnp.eye(m, dtype=matrix.dtype)))
+        right = A.second_moment_adjoint(jnp.eye(m, dtype=matrix.dtype))
+        column_root = _root(after(row_root, right))
         return 4 * nuclear_norm(row_root @ matrix @ column_root)
     if path == Path.single:
         assert isinstance(A, DenseMeasurements)

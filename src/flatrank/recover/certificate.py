@@ -8,6 +8,7 @@ import lineax as lx
 from jaxtyping import Array, Float
 
 from .._checks import require_memory
+from .._order import after
 from ..flatness import check_fit, check_values
 from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
@@ -118,7 +119,9 @@ def dual_norm(A: AbstractMeasurements, v: Float[Array, " N"], weighted: bool) ->
         A.second_moment(jnp.eye(n, dtype=v.dtype)),
         A.second_moment_adjoint(jnp.eye(m, dtype=v.dtype)),
     )
-    return jnp.linalg.norm(_inverse_root(R) @ back @ _inverse_root(C), 2) / 4
+    left = _inverse_root(R)
+    right = _inverse_root(after(left, C))
+    return jnp.linalg.norm(left @ back @ right, 2) / 4
 
 
 def _inverse_root(moment: Float[Array, "k k"]) -> Float[Array, "k k"]:

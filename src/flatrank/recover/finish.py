@@ -31,21 +31,21 @@ def rank_gap(singular_values: Float[Array, " k"]) -> RankGap:
 
 
 def interpolate_at_rank(
-    network: DeepLinear,
+    svd: tuple[Float[Array, "m k"], Float[Array, " k"], Float[Array, "k n"]],
     A: AbstractMeasurements,
     y: Float[Array, " N"],
     rank: Array,
     max_steps: int = 20,
     max_inner_steps: int = 2000,
 ) -> tuple[DeepLinear, Array]:
-    """The matrix of given rank nearest to the measurements, from the network's best of that rank.
+    """The matrix of given rank nearest to the measurements, from the best of that rank.
 
     Gauss-Newton on two factors (U, V): each step is the least-norm solution of the linearised
     measurements by LSMR, halved while the residual grows, and the factors are balanced again after
     it. Shapes do not depend on the rank: columns beyond it are zero, and have zero derivative, so
     that least-norm steps keep them zero. Returns the depth-2 network and ||A(W) - y|| / ||y||.
     """
-    u, s, vt = network.svd()
+    u, s, vt = svd
     s = jnp.where(jnp.arange(len(s)) < rank, s, 0.0)
     eps = float(jnp.finfo(y.dtype).eps)
     y_norm = jnp.linalg.norm(y)

@@ -31,7 +31,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._order import after
 from ..measurements import AbstractMeasurements
+from ..network import svd_of_product
 from .factored import AbstractFactored, Pair
 from .solution import Callback, tell
 
@@ -321,7 +323,9 @@ def gauss_newton(
     if found is None:
         precondition = Preconditioner(None, 1 / (power * low.s + ridge + dead))
     else:
-        precondition = Preconditioner(tuple(_inverse(b, ridge + dead) for b in found), None)
+        # One batch, not two at the same time (decision 3).
+        inverses = _inverse(jnp.concatenate(found), ridge + dead)
+        precondition = Preconditioner((inverses[: len(P)], inverses[len(P) :]), None)
     (dP, dQ), inner_steps = _conjugate_gradients(normal, downhill, precondition, accuracy)
 
     def moved(fraction: Array) -> tuple[Array, Array, Array, Array]:
@@ -336,10 +340,10 @@ def gauss_newton(
     fraction, (P, Q, R, _) = jax.lax.while_loop(
         lambda carry: (carry[1][3] > before) & (carry[0] > 1e-2), halve, (one, moved(one))
     )
-    after = balanced(P, Q)
+    new = balanced(P, Q)
     eps = float(jnp.finfo(low.s.dtype).eps)
-    after = after._replace(s=jnp.where(after.s > 50 * eps * after.s[0], after.s, 0.0))
-    return Moved(after, R, fraction, inner_steps)
+    new = new._replace(s=jnp.where(new.s > 50 * eps * new.s[0], new.s, 0.0))
+    return Moved(new, R, fraction, inner_steps)
 
 
 class Preconditioner(NamedTuple):
@@ -407,10 +411,8 @@ def _conjugate_gradients(
 
 def balanced(P: Float[Array, "m k"], Q: Float[Array, "n k"]) -> Low:
     """The singular value decomposition of P Q^T; the matrix is not formed."""
-    left, upper_left = jnp.linalg.qr(P)
-    right, upper_right = jnp.linalg.qr(Q)
-    u, s, vt = jnp.linalg.svd(upper_left @ upper_right.T, full_matrices=False)
-    return Low(left @ u, s, right @ vt.T)
+    u, s, vt = svd_of_product(P, Q)
+    return Low(u, s, vt.T)
 
 
 @eqx.filter_jit
@@ -433,7 +435,7 @@ def leading_part(
 def _svd_of_image(U: Float[Array, "m k"], Z: Float[Array, "n k"]) -> Low:
     """The singular value decomposition of U Z^T for orthonormal U."""
     right, upper = jnp.linalg.qr(Z)
-    a, s, bt = jnp.linalg.svd(upper.T, full_matrices=False)
+    a, s, bt = jnp.linalg.svd(after(right, upper.T), full_matrices=False)
     return Low(U @ a, s, right @ bt.T)
 
 

@@ -94,7 +94,8 @@ def interpolate(
         network = inner.point
         r = residuals(network)
         residual = jnp.linalg.norm(r) / y_norm
-        singular_values = network.svd()[1]
+        decomposition = network.svd()
+        singular_values = decomposition[1]
 
         # A zero end is a failure, not an answer: begin again with more weight on the measurements.
         collapsed = _is_zero(singular_values) & (norm > 0)
@@ -108,7 +109,7 @@ def interpolate(
         )
         candidate, candidate_rank = jax.lax.cond(
             worthwhile,
-            lambda: low_rank_interpolator(network, gap.rank),
+            lambda: low_rank_interpolator(decomposition, gap.rank),
             lambda: (state.candidate, state.candidate_rank),
         )
         bound = lagrangian(network, state.multipliers, state.parameter)
@@ -132,8 +133,10 @@ def interpolate(
             history=state.history.at[state.outer_steps].set(residual),
         )
 
-    def low_rank_interpolator(network: DeepLinear, rank: Array) -> tuple[DeepLinear, Array]:
-        pair, remaining = interpolate_at_rank(network, A, unit_y, rank)
+    def low_rank_interpolator(
+        decomposition: tuple[Array, Array, Array], rank: Array
+    ) -> tuple[DeepLinear, Array]:
+        pair, remaining = interpolate_at_rank(decomposition, A, unit_y, rank)
         candidate = DeepLinear.from_svd(*pair.svd(), start.depth, start.width)
         found = remaining <= 200 * eps
         return penalty.settle(candidate, A), jnp.where(found, rank, 0)

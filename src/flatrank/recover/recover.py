@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import is_traced, positive_integer
+from .._order import after
 from ..flatness import check_fit, check_values
 from ..measurements import AbstractMeasurements, EntryMeasurements, RankOneMeasurements
 from ..network import DeepLinear
@@ -98,7 +99,7 @@ def recover(
         isinstance(penalty, WeightDecay) and depth >= 3 and start is None and strength is None
     )
 
-    def over_layers() -> Solution:
+    def over_layers(y: Float[Array, " N"] = y) -> Solution:
         prepared = A.prepared(depth, width) if isinstance(penalty, Flatness) else A
         first = _unit_start(A, y, depth, width, key) if start is None else start
         limits = (tolerance, max_outer_steps, max_inner_steps)
@@ -113,7 +114,8 @@ def recover(
         return fit_at_rank(A, y, jnp.asarray(noise, y.dtype), depth, width, path_key, callback)
 
     def over_layers_instead() -> Solution:
-        other = over_layers()
+        # Under `vmap` both are computed: one after the other (decision 3).
+        other = over_layers(after(found.stats["residual"], y))
         if A.count >= A.shape[0] * A.shape[1]:
             return other
         met = other.result == Result.converged

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import positive_integer
+from .._order import after
 from ..measurements import AbstractMeasurements
 
 # Upper bounds decompose a matrix of m n rows, up to this many.
@@ -115,7 +116,8 @@ def _search(
         return best_of_rank(shift * X - _normal_map(A, X))
 
     begin = jax.vmap(best_of_rank)(at_start)
-    high, low = jax.vmap(lambda X: repeat(up, X))(begin), jax.vmap(lambda X: repeat(down, X))(begin)
+    high = jax.vmap(lambda X: repeat(up, X))(begin)
+    low = jax.vmap(lambda X: repeat(down, X))(after(high, begin))
     highs, lows = jax.vmap(value)(high), jax.vmap(value)(low)
     i, j = jnp.argmax(highs), jnp.argmin(lows)
     return (highs[i], high[i]), (lows[j], low[j])

@@ -1,12 +1,14 @@
 """No compiled program has two loops that do not wait for each other (decision 3)."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import flatrank as fr
-from compiled_loops import independent_loops
+from compiled_order import independent_factorisations, independent_loops
 from flatrank.flatness import general
 from flatrank.recover import factored as products
 from flatrank.recover.denoise import _denoise
@@ -47,3 +49,47 @@ def test_lanczos_has_one_loop_at_a_time():
     text = general._largest.lower(*arguments).compile().compiled.as_text()
     assert " while(" in text
     assert independent_loops(text) == []
+
+
+def test_independent_factorisations_are_found():
+    def two(x):
+        return jnp.linalg.cholesky(x), jax.lax.map(jnp.linalg.cholesky, 2 * x)
+
+    text = jax.jit(two).lower(jnp.stack([jnp.eye(4)] * 3)).compile().as_text()
+    assert len(independent_factorisations(text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "penalty"), [("entries", fr.WeightDecay()), ("dense", fr.Flatness())]
+)
+def test_many_recoveries_factorise_one_batch_at_a_time(kind, penalty):
+    if kind == "entries":
+        at = np.random.default_rng(0).choice(144, 100, replace=False)
+        A = fr.EntryMeasurements(at // 12, at % 12, (12, 12))
+    else:
+        A = fr.gaussian_measurements(jax.random.key(0), 80, (12, 10))
+
+    def several(ys):
+        return jax.vmap(lambda y: fr.recover(A, y, depth=3, penalty=penalty).matrix)(ys)
+
+    text = jax.jit(several).lower(jnp.ones((3, A.count))).compile().as_text()
+    assert text.count('custom_call_target="lapack_') > 3
+    assert independent_factorisations(text) == []
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_alternation_factorises_one_batch_at_a_time(depth, monkeypatch):
+    module = importlib.import_module("flatrank.recover.complete")
+    texts = []
+
+    def spied(*arguments):
+        texts.append(alternate.lower(*arguments).compile().compiled.as_text())
+        return alternate(*arguments)
+
+    alternate = module.alternate
+    monkeypatch.setattr(module, "alternate", spied)
+    rows, columns = np.nonzero(np.random.default_rng(0).random((40, 30)) < 0.5)
+    values = np.sin(rows) * columns
+    module.complete(rows, columns, values, (40, 30), depth=depth, alpha=0.1)
+    assert texts[0].count('custom_call_target="lapack_') > 3
+    assert independent_factorisations(texts[0]) == []
