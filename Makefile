@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo bench-flatness bench-recovery bench-dynamics test lint types architecture format clean
+.PHONY: demo bench-flatness bench-recovery bench-dynamics bench-completion test lint types architecture format clean
 
 demo: .venv/demo
 	$(BIN)/flatrank demo
@@ -18,6 +18,9 @@ bench-recovery: .venv/bench
 
 bench-dynamics: .venv/bench
 	$(BIN)/python benchmarks/dynamics.py
+
+bench-completion: .venv/bench-tables
+	$(BIN)/python benchmarks/completion.py
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -47,6 +50,10 @@ format: .venv/test
 
 .venv/bench: .venv/pip pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[bench]'
+	touch $@
+
+.venv/bench-tables: .venv/pip pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[bench-tables]'
 	touch $@
 
 clean:

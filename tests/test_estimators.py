@@ -196,3 +196,74 @@ def test_a_result_that_does_not_fit_is_refused_before_it_is_made(fitted, monkeyp
 def test_a_table_that_does_not_fit_is_refused_before_any_allocation():
     with pytest.raises(MemoryError, match=r"Fitting 1 entries of a 1000000000 x 1000000000 table"):
         MatrixCompleter().fit_entries(np.array([0]), np.array([0]), np.ones(1), (10**9, 10**9))
+
+
+@pytest.mark.parametrize("draws", ["auto", 0])
+def test_intervals_cover_what_they_say(table, draws):
+    truth, X = table
+    completer = MatrixCompleter(random_state=0, draws=draws).fit(X)
+    rows, columns = np.nonzero(np.isnan(X))
+    noisy = truth[rows, columns] + 0.05 * np.random.default_rng(5).standard_normal(len(rows))
+    for coverage in (0.5, 0.9):
+        lower, upper = completer.predict_interval(rows, columns, coverage)
+        assert (lower < upper).all()
+        assert abs(np.mean((lower <= noisy) & (noisy <= upper)) - coverage) < 0.08
+    middle = completer.predict_entries(rows, columns)
+    np.testing.assert_allclose(0.5 * (lower + upper), middle, rtol=1e-9)
+
+
+def test_intervals_need_held_out_entries_and_a_probability(table, fitted):
+    given = MatrixCompleter(alpha=0.1).fit(table[1])
+    with pytest.raises(ValueError, match="No entries were held out"):
+        given.predict_interval([0], [0])
+    with pytest.raises(ValueError, match="`coverage` must be between 0 and 1, found 90"):
+        fitted.predict_interval([0], [0], 90)
+
+
+@pytest.mark.parametrize("draws", ["auto", 0])
+def test_recommendations_are_the_largest_unseen_predictions(table, draws):
+    X = table[1].copy()
+    X[3, 1:] = 2.0  # one column left to recommend
+    X[3, 0] = np.nan
+    completer = MatrixCompleter(random_state=0, draws=draws).fit(X)
+    best, scores = completer.recommend([7, 3], n=5)
+    everything = completer.completion_.matrix()
+    unseen = np.where(np.isnan(X[7]), everything[7], -np.inf)
+    np.testing.assert_array_equal(best[0], np.argsort(-unseen)[:5])
+    np.testing.assert_allclose(scores[0], np.sort(unseen)[::-1][:5])
+    assert best[1].tolist() == [0, -1, -1, -1, -1]
+    assert np.isnan(scores[1, 1:]).all()
+    every, _ = completer.recommend([7], n=40, exclude_seen=False)
+    np.testing.assert_array_equal(every[0], np.argsort(-everything[7]))
+    with pytest.raises(ValueError, match=r"`rows` has indices in 120..120, outside 0..119"):
+        completer.recommend([120])
+
+
+@pytest.mark.parametrize("draws", ["auto", 0])
+def test_more_entries_are_taken_in_and_old_ones_replaced(table, draws):
+    truth, X = table
+    first = np.where(np.arange(120)[:, None] < 100, X, np.nan)[:100]
+    completer = MatrixCompleter(random_state=0, draws=draws).fit(first)
+    rows, columns = np.nonzero(~np.isnan(X[100:]))
+    completer.partial_fit_entries(rows + 100, columns, X[rows + 100, columns])
+    assert completer.completion_.network.shape == (120, 40)
+    filled = completer.transform(X)
+    assert hidden_error(filled, truth, X) < 0.06
+    a, b = completer.rows_[0], completer.columns_[0]
+    completer.partial_fit_entries([a], [b], [9.0])
+    at = (completer.rows_ == a) & (completer.columns_ == b)
+    assert completer.values_[at].tolist() == [9.0]
+    assert len(completer.values_) == np.sum(~np.isnan(X))
+    with pytest.raises(ValueError, match="smaller than the fitted table's"):
+        completer.partial_fit_entries([0], [0], [1.0], shape=(10, 40))
+
+
+def test_draws_and_smoothing_are_checked(table):
+    for arguments, sentence in (
+        ({"draws": -1}, "`draws` must be 'auto' or an integer of at least 0, found -1"),
+        ({"draws": 5, "depth": 3}, "draws are of depth 2 and of all strengths"),
+        ({"draws": 5, "alpha": 0.1}, "draws are of depth 2 and of all strengths"),
+        ({"smoothing": 1.5}, "`smoothing` must be between 0 and 1, found 1.5"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            MatrixCompleter(**arguments).fit(table[1])

@@ -30,6 +30,8 @@ from .measurements import EntryMeasurements as EntryMeasurements
 from .measurements import IsotropicMeasurements as IsotropicMeasurements
 from .measurements import RankOneMeasurements as RankOneMeasurements
 from .measurements import gaussian_measurements as gaussian_measurements
+from .models import load_model as load_model
+from .models import save_model as save_model
 from .network import DeepLinear as DeepLinear
 from .norms import effective_rank as effective_rank
 from .norms import nuclear_norm as nuclear_norm
@@ -50,3 +52,4 @@ from .theory import RIPConstant as RIPConstant
 from .theory import rip_constant as rip_constant
 from .theory import trace_lower_bound as trace_lower_bound
 from .theory import verify as verify
+from .triplets import TripletCompleter as TripletCompleter

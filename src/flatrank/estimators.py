@@ -10,15 +10,19 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._checks import as_shape, require_memory
+from ._checks import as_shape, positive_integer, require_memory
 from .flatness import trace_of_hessian
 from .measurements import EntryMeasurements
 from .norms import effective_rank, nuclear_norm
 from .recover import AbstractPenalty, Flatness, WeightDecay
 from .recover.alternating import BiasedNetwork, last_layer_problem, solve_lines
+from .recover.average import folded_in, smoothed_shares
 from .recover.buckets import line_buckets
 from .recover.complete import DEFAULT_WIDTH, Completion, complete
 
+# Draws that "auto" averages over: so many entries in all draws together.
+_MOST_DRAWS, _LEAST_DRAWS, _ENTRIES = 40, 10, 4_000_000
+_ROWS_AT_ONCE = 256
 _PENALTIES = {"flatness": Flatness, "weight-decay": WeightDecay}
 
 
@@ -38,14 +42,23 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     penalty : "flatness" | "weight-decay" | Flatness() | WeightDecay(), default "flatness"
         The inductive bias: trace of the Hessian, or sum of squares of the layers.
     alpha : float | "auto", default "auto"
-        Penalty strength: mean square error + alpha * penalty, in the units of X. "auto" chooses it
-        on held-out entries along a warm-started path.
+        Penalty strength: mean square error + alpha * penalty, in the units of X. "auto" averages over
+        all strengths and factorisations, by `draws`; without draws it chooses the strength on
+        held-out entries along a warm-started path.
+    draws : int | "auto", default "auto"
+        How many draws of label noise to average over where alpha is "auto" and depth 2; "auto" takes
+        40, and down to 10 for more than 100,000 entries, which determine more. 0 is a single
+        factorisation; deeper networks and a given alpha have no other.
+    smoothing : float, default 0.5
+        Of the prior that the draws have with "flatness": 0 holds every row and column by its number
+        of entries, 1 all alike (Foygel and Srebro 2011).
     width : int | None, default None
         Bound on the rank; None allows 32, or less where the entries could not determine so much.
     biases : bool, default True
         Whether rows and columns have biases of their own.
     validation_fraction : float, default 0.1
-        Fraction of the observed entries held out when alpha is "auto".
+        Fraction of the observed entries held out when alpha is "auto", for the rank and the error;
+        all entries take part in the model.
     tolerance : float, default 3e-4
         The last fit ends when a sweep lowers its objective by less than this fraction.
     max_sweeps : int, default 30
@@ -60,9 +73,14 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     alpha_ : float
         The penalty strength used.
     held_out_error_ : float
-        Root mean square error on the held-out entries; NaN if alpha was given.
+        Root mean square error on the held-out entries; NaN if alpha was given. With draws nothing
+        but the width was chosen on them.
     effective_rank_, nuclear_norm_, trace_of_hessian_ : float
-        Of the network, biases left out.
+        Of the network, biases left out; with draws, of the one nearest to their average.
+    width_ : int
+        Number of directions.
+    rows_, columns_, values_ : arrays (N,)
+        The entries that were fitted.
 
     Examples
     --------
@@ -87,6 +105,8 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         validation_fraction: Any = 0.1,
         tolerance: Any = 3e-4,
         max_sweeps: Any = 30,
+        draws: Any = "auto",
+        smoothing: Any = 0.5,
         random_state: Any = None,
     ):
         self.depth = depth
@@ -97,6 +117,8 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.tolerance = tolerance
         self.max_sweeps = max_sweeps
+        self.draws = draws
+        self.smoothing = smoothing
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> "MatrixCompleter":
@@ -129,6 +151,39 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         `on_step(what, fraction done)` is called as the work proceeds. Raises as `fit` does, and
         ValueError for indices out of range or an entry given twice.
         """
+        return self._fitted(rows, columns, values, shape, on_step, None)
+
+    def partial_fit_entries(
+        self, rows: Any, columns: Any, values: Any, shape: tuple[int, int] | None = None
+    ) -> "MatrixCompleter":
+        """Fit some more entries; one that was there before is replaced.
+
+        `shape` may be larger than the fitted table's, for new rows and columns (by default it grows to
+        the largest index). Draws go on from the last one; without draws, all is fitted again with the
+        strength that was chosen. Raises as `fit_entries` does.
+        """
+        check_is_fitted(self)
+        old = self.completion_.network.shape
+        new = [np.asarray(x) for x in (rows, columns, values)]
+        if shape is None:
+            largest = (int(x.max()) + 1 if x.size else 0 for x in new[:2])
+            m, n = (max(size, most) for size, most in zip(old, largest, strict=True))
+        else:
+            m, n = as_shape(shape)
+        if m < old[0] or n < old[1]:
+            raise ValueError(f"`shape` is {(m, n)}, smaller than the fitted table's {old}.")
+        # Checked alone first: among themselves, new entries must differ.
+        EntryMeasurements(new[0], new[1], (m, n))
+        kept = ~np.isin(self.rows_ * n + self.columns_, new[0].astype(np.int64) * n + new[1])
+        rows, columns, values = (
+            np.concatenate([x[kept], y])
+            for x, y in zip((self.rows_, self.columns_, self.values_), new, strict=True)
+        )
+        return self._fitted(rows, columns, values, (m, n), None, self.completion_)
+
+    def _fitted(
+        self, rows: Any, columns: Any, values: Any, shape: Any, on_step: Any, before: Any
+    ) -> "MatrixCompleter":
         penalty = self._checked_parameters()
         m, n = as_shape(shape)
         values = np.asarray(values)
@@ -159,7 +214,13 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                     f"statistics of the others.",
                     stacklevel=2,
                 )
-        self.n_features_in_ = A.shape[1]
+        if before is None:
+            self.n_features_in_ = A.shape[1]
+        draws = self._number_of_draws(len(values))
+        alpha, start = self.alpha, None
+        if before is not None:
+            alpha = self.alpha if draws else before.alpha
+            start = before.draws if draws else None
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         self.completion_: Completion = complete(
             rows,
@@ -168,7 +229,7 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             A.shape,
             self.depth,
             penalty,
-            self.alpha,
+            alpha,
             self.width,
             self.biases,
             self.validation_fraction,
@@ -176,6 +237,9 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.tolerance,
             self.max_sweeps,
             on_step,
+            draws,
+            self.smoothing,
+            start,
         )
         network = self.completion_.network
         self.alpha_ = self.completion_.alpha
@@ -184,6 +248,8 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.nuclear_norm_ = float(nuclear_norm(network))
         self.trace_of_hessian_ = float(trace_of_hessian(network, A))
         self.n_observed_ = len(values)
+        self.width_ = network.width
+        self.rows_, self.columns_, self.values_ = rows, columns, values
         return self
 
     def predict_entries(self, rows: Any, columns: Any) -> np.ndarray:
@@ -194,29 +260,83 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Raises ValueError for indices out of range.
         """
-        check_is_fitted(self)
-        pairs = []
-        for name, indices, size in zip(
-            ("rows", "columns"), (rows, columns), self.completion_.network.shape, strict=True
-        ):
-            array = np.asarray(indices)
-            if array.dtype.kind not in "iu" or array.ndim != 1:
-                raise ValueError(
-                    f"`{name}` must be a one-dimensional array of integers, found {array.dtype} of "
-                    f"shape {array.shape}."
-                )
-            if array.size and (array.min() < 0 or array.max() >= size):
-                raise ValueError(
-                    f"`{name}` has indices in {array.min()}..{array.max()}, outside 0..{size - 1} "
-                    "of the fitted table: use `transform` for new rows."
-                )
-            pairs.append(array)
-        if len(pairs[0]) != len(pairs[1]):
+        return self.completion_.predict(*self._pairs(rows, columns))
+
+    def predict_interval(
+        self, rows: Any, columns: Any, coverage: float = 0.9
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper bounds, (N,) each, that hold a new entry with probability `coverage`.
+
+        The draws' standard deviations (one for all entries without draws), scaled so that the held-out
+        entries were covered (split conformal prediction): valid on average over entries that are
+        missing as those were. Raises ValueError for indices out of range, a coverage outside (0, 1),
+        and a model without held-out entries, which an alpha that was given has not.
+        """
+        if not 0 < coverage < 1:
+            raise ValueError(f"`coverage` must be between 0 and 1, found {coverage!r}.")
+        pairs = self._pairs(rows, columns)
+        if not len(self.completion_.held_residuals):
             raise ValueError(
-                f"`rows` has {len(pairs[0])} indices and `columns` has {len(pairs[1])}: "
+                "No entries were held out (alpha was given), which intervals need: fit with "
+                'alpha="auto".'
+            )
+        return self.completion_.interval(*pairs, coverage)
+
+    def recommend(
+        self, rows: Any, n: int = 10, exclude_seen: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The columns with the largest predictions for some rows, and the predictions, best first.
+
+        Shapes (len(rows), n). With `exclude_seen`, columns that were observed in the row are left out;
+        where fewer than n are left the last are -1 and NaN. Raises ValueError for rows out of range and
+        n below 1.
+        """
+        check_is_fitted(self)
+        n = positive_integer(n, "n")
+        rows = self._indices(rows, "rows", 0)
+        width = self.completion_.network.shape[1]
+        best = np.full((len(rows), n), -1)
+        scores = np.full((len(rows), n), np.nan)
+        seen = scipy.sparse.csr_array(
+            (np.ones(len(self.rows_), bool), (self.rows_, self.columns_)),
+            shape=self.completion_.network.shape,
+        )
+        for begin in range(0, len(rows), _ROWS_AT_ONCE):
+            part = slice(begin, begin + _ROWS_AT_ONCE)
+            values = self.completion_.rows_of_matrix(rows[part])
+            if exclude_seen:
+                values[seen[rows[part]].nonzero()] = -np.inf
+            order = np.argsort(-values, axis=1, kind="stable")[:, :n]
+            found = np.take_along_axis(values, order, axis=1)
+            best[part, : min(n, width)] = np.where(np.isfinite(found), order, -1)
+            scores[part, : min(n, width)] = np.where(np.isfinite(found), found, np.nan)
+        return best, scores
+
+    def _pairs(self, rows: Any, columns: Any) -> tuple[np.ndarray, np.ndarray]:
+        check_is_fitted(self)
+        pair = self._indices(rows, "rows", 0), self._indices(columns, "columns", 1)
+        if len(pair[0]) != len(pair[1]):
+            raise ValueError(
+                f"`rows` has {len(pair[0])} indices and `columns` has {len(pair[1])}: "
                 "pass one of each per entry."
             )
-        return self.completion_.predict(*pairs)
+        return pair
+
+    def _indices(self, indices: Any, name: str, axis: int) -> np.ndarray:
+        array, size = np.asarray(indices), self.completion_.network.shape[axis]
+        if array.size == 0:
+            return np.zeros(0, int)
+        if array.dtype.kind not in "iu" or array.ndim != 1:
+            raise ValueError(
+                f"`{name}` must be a one-dimensional array of integers, found {array.dtype} of "
+                f"shape {array.shape}."
+            )
+        if array.min() < 0 or array.max() >= size:
+            raise ValueError(
+                f"`{name}` has indices in {array.min()}..{array.max()}, outside 0..{size - 1} "
+                "of the fitted table: use `transform` for new rows."
+            )
+        return array
 
     def transform(self, X: Any) -> np.ndarray:
         """X with its holes filled, shape (rows of X, n); observed entries are kept.
@@ -261,6 +381,15 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         penalty = self._checked_parameters()
         # In the units of the fit, of which the penalty of the biases is part.
         scale = fitted.spread
+        unit = ((values - fitted.mean) / scale).astype(np.float32)
+        weights = np.ones(len(unit), np.float32)
+        width = fitted.network.width
+        lines = line_buckets(rows, columns, unit, weights, (count, n), width)
+        if fitted.draws is not None:
+            degrees = np.bincount(rows, minlength=count)
+            mean_degree = self.n_observed_ / len(fitted.row_bias)
+            shares = smoothed_shares(degrees, mean_degree, penalty, self.smoothing)
+            return fitted.mean + scale * folded_in(fitted.draws, lines, shares, self.biases)
         network = fitted.network.scaled(1 / scale)
         model = BiasedNetwork(
             network,
@@ -271,9 +400,6 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         problem = last_layer_problem(
             model, penalty, jnp.float32(strength), jnp.float32(self.n_observed_), self.biases
         )
-        unit = ((values - fitted.mean) / scale).astype(np.float32)
-        weights = np.ones(len(unit), np.float32)
-        lines = line_buckets(rows, columns, unit, weights, (count, n), network.width)
         solved = np.asarray(solve_lines(lines, problem), np.float64) * scale
         below = np.asarray(problem.features[:-1, :-1], np.float64)
         bias = solved[:, -1:] if self.biases else 0.0
@@ -312,11 +438,32 @@ class MatrixCompleter(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 f"`alpha` must be 'auto' or a positive number, found {self.alpha!r}; to interpolate "
                 "the entries exactly use `flatrank.recover`."
             )
+        if not (isinstance(self.smoothing, int | float | np.number) and 0 <= self.smoothing <= 1):
+            raise ValueError(f"`smoothing` must be between 0 and 1, found {self.smoothing!r}.")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
                 f"`validation_fraction` must be between 0 and 1, found {self.validation_fraction!r}."
             )
         return penalty
+
+    def _number_of_draws(self, count: int) -> int:
+        possible = self.depth == 2 and self.alpha == "auto"
+        if self.draws == "auto":
+            return min(_MOST_DRAWS, max(_LEAST_DRAWS, _ENTRIES // max(count, 1))) if possible else 0
+        if (
+            isinstance(self.draws, bool)
+            or not isinstance(self.draws, int | np.integer)
+            or self.draws < 0
+        ):
+            raise ValueError(
+                f"`draws` must be 'auto' or an integer of at least 0, found {self.draws!r}."
+            )
+        if self.draws and not possible:
+            raise ValueError(
+                f"`draws` is {self.draws}, depth {self.depth} and alpha {self.alpha!r}: draws are of "
+                'depth 2 and of all strengths; use depth=2 and alpha="auto", or draws=0.'
+            )
+        return int(self.draws)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,12 +1,18 @@
 """Tables come back from files as they went in; bad files end in one sentence."""
 
+import importlib.util
 import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flatrank.data import (
@@ -212,14 +218,11 @@ def test_unwritable_places_are_named_before_any_work(tmp_path):
         check_writable(tmp_path / "d.csv")
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=60) | st.text('0123456789.,;\n"naNe- \t\r', max_size=60).map(str.encode))
-def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
-    path = tmp_path_factory.mktemp("fuzz") / "x.csv"
-    path.write_bytes(content)
+def read_or_refused(path, *arguments):
+    """A whole table or one sentence about the file, and nothing beside it."""
     refusal = None
     try:
-        table = read_table(path)
+        table = read_table(path, *arguments)
     except ValueError as error:
         refusal = str(error)
     if refusal is not None:
@@ -227,6 +230,128 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
     else:
         assert np.isfinite(table.values).all()
         assert len(table.values) > 0
+    assert os.listdir(path.parent) == [path.name]
+
+
+CELLS = '0123456789.,;\n"naNe- \t\r'
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=60) | st.text(CELLS, max_size=60).map(str.encode))
+def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("fuzz") / "x.csv"
+    path.write_bytes(content)
+    read_or_refused(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([b"", b"user,item,rating\n", b"user;item;rating\n1;a;2\n"]),
+    st.binary(max_size=40) | st.text(CELLS, max_size=60).map(str.encode),
+    st.none() | st.just("SELECT * FROM input WHERE rating > 0"),
+)
+def test_any_triplets_are_read_or_refused(tmp_path_factory, header, content, sql):
+    path = tmp_path_factory.mktemp("fuzz") / "x.csv"
+    path.write_bytes(header + content)
+    read_or_refused(path, LONG, sql)
+
+
+@pytest.fixture(scope="module")
+def valid(tmp_path_factory):
+    """The bytes of a small table in long form, by suffix."""
+    folder = tmp_path_factory.mktemp("valid")
+    lines = [("a", 1, 2.5), ("b", 1, -1.0), ("a", 2, 7.0)]
+    values = ", ".join(map(str, lines))
+    duckdb.sql(
+        f"COPY (SELECT * FROM (VALUES {values}) t(user, item, rating)) TO '{folder / 'x.parquet'}'"
+    )
+    with duckdb.connect(str(folder / "x.duckdb")) as connection:
+        connection.execute(
+            "CREATE TABLE ratings AS SELECT * FROM read_parquet($1)", [str(folder / "x.parquet")]
+        )
+    with closing(sqlite3.connect(folder / "x.sqlite")) as connection, connection:
+        connection.execute("CREATE TABLE ratings (user TEXT, item INTEGER, rating REAL)")
+        connection.executemany("INSERT INTO ratings VALUES (?, ?, ?)", lines)
+    return {path.suffix: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".sqlite", ".duckdb"])
+def test_a_table_is_the_same_in_every_file(tmp_path, valid, suffix):
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(valid[suffix])
+    table = read_table(path, LONG)
+    assert list(table.row_names) == ["a", "b"]
+    assert list(table.column_names) == [1, 2]
+    np.testing.assert_array_equal(dense(table), [[2.5, 7], [-1, np.nan]])
+    some = (
+        read_table(path, LONG, "SELECT * FROM input WHERE item = 1")
+        if suffix == ".parquet"
+        else (read_table(path, LONG, "SELECT * FROM ratings WHERE item = 1;"))
+    )
+    np.testing.assert_array_equal(dense(some), [[2.5], [-1]])
+    assert path.read_bytes() == valid[suffix]
+
+
+def test_a_query_gives_a_wide_table(folder):
+    query = "SELECT c, 2 * a AS twice FROM input ORDER BY c"
+    table = read_table(folder / "x.parquet", sql=query)
+    assert list(table.column_names) == ["c", "twice"]
+    np.testing.assert_array_equal(dense(table), [[-2, 3], [5e-7, np.nan]])
+    with pytest.raises(ValueError, match="column 'word' has type VARCHAR, not a number"):
+        read_table(folder / "x.parquet", sql="SELECT 'x' AS word FROM input")
+
+
+def test_columns_of_sqlite_that_are_empty_are_missing(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "x.db")) as connection, connection:
+        connection.execute("CREATE TABLE t (a REAL, b REAL)")
+        connection.executemany("INSERT INTO t VALUES (?, ?)", [(1.0, None), (2, None)])
+    np.testing.assert_array_equal(dense(read_table(tmp_path / "x.db")), [[1, np.nan], [2, np.nan]])
+
+
+def test_a_database_without_tables_is_named(tmp_path):
+    duckdb.connect(str(tmp_path / "x.duckdb")).close()
+    with pytest.raises(ValueError, match=r"x.duckdb has 0 tables \(none\)"):
+        read_table(tmp_path / "x.duckdb")
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".sqlite"])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused(tmp_path_factory, valid, suffix, data):
+    content = bytearray(valid[suffix])
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        if data.draw(st.booleans()):
+            content[at] = data.draw(st.integers(0, 255))
+        else:
+            del content[at : at + data.draw(st.integers(1, 8))]
+    path = tmp_path_factory.mktemp("fuzz") / f"x{suffix}"
+    path.write_bytes(content)
+    read_or_refused(path, LONG)
+
+
+def test_fuzzing_with_coverage_finds_nothing(tmp_path):
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip("atheris is not installed: `pip install atheris` (Linux)")
+    script = Path(__file__).with_name("fuzz_readers.py")
+    done = subprocess.run(
+        [
+            sys.executable,
+            script,
+            "-runs=2000",
+            "-seed=1",
+            "-timeout=60",
+            f"-artifact_prefix={tmp_path}/",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Done 2000 runs" in done.stderr
 
 
 def test_indian_pines_is_what_it_should_be():

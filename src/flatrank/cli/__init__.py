@@ -5,6 +5,7 @@ import typer
 
 from .complete import complete
 from .demo import demo
+from .predict import predict
 from .sense import sense
 from .train import train
 from .verify import verify
@@ -16,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(complete)
+app.command()(predict)
 app.command()(sense)
 app.command()(train)
 app.command()(verify)

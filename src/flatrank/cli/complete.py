@@ -10,6 +10,7 @@ from ..data import Triplets, check_writable, read_table, write_completed
 from ..estimators import MatrixCompleter
 from ..experiments.completion import complete_entries
 from ..experiments.report import write_report
+from ..models import save_model
 from .screen import console, progress, reports_bad_input, show_facts
 
 
@@ -25,7 +26,8 @@ def complete(
     input: Annotated[
         Path,
         typer.Argument(
-            help=".npy, .npz, .csv, .tsv or .parquet; an empty cell, NULL or NaN is missing.",
+            help=".npy, .npz, .csv, .tsv, .parquet, or a SQLite or DuckDB database (.sqlite, .db, "
+            ".duckdb, never written to); an empty cell, NULL or NaN is missing.",
             show_default=False,
         ),
     ],
@@ -46,8 +48,19 @@ def complete(
     value: Annotated[
         str | None, typer.Option(help="Long form: the column that has the value, as rating.")
     ] = None,
+    sql: Annotated[
+        str | None,
+        typer.Option(
+            help="Complete what this SELECT gives: of the tables of a database, or of `input`, which "
+            "is INPUT when that is .csv, .tsv or .parquet."
+        ),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Also write a report with pictures to this .html file.")
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Also write the model to this .safetensors file, for flatrank predict."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides the held-out entries.")] = 0,
 ) -> None:
@@ -61,19 +74,26 @@ def complete(
     check_writable(output)
     if report is not None:
         check_writable(report, (".html",))
+    if save is not None:
+        check_writable(save, (".safetensors",))
     completer = MatrixCompleter(depth, penalty.value, _strength(alpha), random_state=seed)
     triplets = Triplets(row, column, value) if row and column and value else None
     with progress(f"reading {input}") as on_step:
-        table = read_table(input, triplets)
+        table = read_table(input, triplets, sql)
         completed = complete_entries(table, completer, on_step)
         on_step(f"writing {output}", 1.0)
         write_completed(output, table, completed.filled)
         if report is not None:
             on_step(f"writing {report}", 1.0)
             write_report(report, f"{input.name}, completed", [completed.section()])
+        if save is not None:
+            on_step(f"writing {save}", 1.0)
+            save_model(save, completed.model())
     show_facts(f"{input} -> {output}", completed.facts())
     if report is not None:
         console.print(f"Report: {report}")
+    if save is not None:
+        console.print(f"Model: {save}")
 
 
 def _strength(alpha: str) -> float | str:

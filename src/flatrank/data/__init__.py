@@ -1,7 +1,14 @@
-"""Readers and writers of tables with holes, synthetic matrices, real data."""
+"""Readers and writers of tables with holes, in files and in memory; synthetic matrices, real data."""
 
+from .entries import number_entries as number_entries
+from .entries import require_ids as require_ids
+from .frames import FrameForm as FrameForm
+from .frames import columns_of as columns_of
+from .ids import Ids as Ids
 from .measured import read_measurements as read_measurements
 from .measured import read_values as read_values
+from .pairs import PAIRS as PAIRS
+from .pairs import read_pairs as read_pairs
 from .readers import READABLE as READABLE
 from .readers import read_table as read_table
 from .real import indian_pines as indian_pines

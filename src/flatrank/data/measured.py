@@ -1,6 +1,5 @@
 """Measurements and their values from .npy and .npz files."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from ..measurements import (
     EntryMeasurements,
     RankOneMeasurements,
 )
+from .arrays import numpy_reads
 
 _FORMS = (
     "a .npy array (N, m, n) of measurement matrices, or an .npz archive with `left` (N, m) and `right` "
@@ -30,7 +30,7 @@ def read_measurements(path: str | Path) -> AbstractMeasurements:
         return DenseMeasurements(_numbers(_load(path), path))
     if path.suffix.lower() != ".npz":
         raise ValueError(f"{path} ends in {path.suffix!r}: measurements are {_FORMS}.")
-    with _load(path) as archive:
+    with numpy_reads(path), _load(path) as archive:
         arrays = {name: archive[name] for name in archive.files}
     if set(arrays) == {"left", "right"}:
         return RankOneMeasurements(*(_numbers(arrays[name], path) for name in ("left", "right")))
@@ -57,12 +57,8 @@ def _existing(path: str | Path) -> Path:
 
 def _load(path: Path) -> Any:
     require_memory(3 * path.stat().st_size, f"Reading {path}", "take fewer measurements")
-    try:
+    with numpy_reads(path):
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is not a readable {path.suffix} file of numbers ({error}): write it again."
-        ) from error
 
 
 def _numbers(array: np.ndarray, path: Path) -> np.ndarray:

@@ -10,6 +10,7 @@ from .. import plots
 from ..data import EntryTable
 from ..estimators import MatrixCompleter
 from ..norms import singular_values
+from ..triplets import TripletCompleter
 from .report import Section
 
 
@@ -27,11 +28,20 @@ class CompletedTable:
         array[self.table.rows, self.table.columns] = self.table.values
         return array
 
+    def model(self) -> MatrixCompleter | TripletCompleter:
+        """What predicts further entries: by ids for a table in long form, else by indices."""
+        if self.table.triplets is None:
+            return self.completer
+        return TripletCompleter.from_table(self.table, self.completer)
+
     def facts(self) -> tuple[tuple[str, str], ...]:
         """What the command line and the report show."""
         m, n = self.table.shape
         fitted, count = self.completer, len(self.table.values)
+        draws = fitted.completion_.draws
         chosen = "" if fitted.alpha != "auto" else " (chosen on held-out entries)"
+        if draws is not None:
+            chosen = f" (mean of {len(draws.noise_precision)} draws, width {fitted.width_})"
         unfinished = "" if fitted.completion_.converged else " (the limit, still falling)"
         facts = [
             ("shape", f"{m:,} x {n:,}"),
@@ -80,6 +90,7 @@ class CompletedTable:
                     plots.path(completion),
                 )
             )
+        if len(completion.held_residuals):
             pictures.append(("", plots.residual_histogram(completion)))
         pictures.append(("", plots.convergence(completion.history)))
         return Section(title, "", self.facts(), tuple(pictures))

@@ -14,11 +14,12 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..flatness import change_basis
 from ..network import DeepLinear
-from .buckets import Bucket, LineBuckets, in_turn
+from .buckets import Bucket, LineBuckets, in_turn, line_buckets
 from .penalties import AbstractPenalty, Flatness, WeightDecay
 
 _INNER_STEPS = 12
@@ -36,6 +37,23 @@ class Table(eqx.Module):
     def shape(self) -> tuple[int, int]:
         """The shape (m, n) of the table."""
         return len(self.by_row.place), len(self.by_column.place)
+
+
+def entry_table(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    used: np.ndarray,
+    shape: tuple[int, int],
+    width: int,
+) -> Table:
+    """Entries in both layouts; those not `used` have no weight, so that shapes do not depend on it."""
+    weights = used.astype(np.float32)
+    return Table(
+        line_buckets(rows, columns, values, weights, shape, width),
+        line_buckets(columns, rows, values, weights, shape[::-1], width),
+        jnp.float32(weights.sum()),
+    )
 
 
 class BiasedNetwork(eqx.Module):

@@ -14,9 +14,10 @@ from .._checks import require_memory
 from ..measurements import IsotropicMeasurements
 from ..network import DeepLinear
 from ..norms import effective_rank
-from .alternating import BiasedNetwork, Fit, Table, alternate, check_penalty
-from .buckets import line_buckets
+from .alternating import BiasedNetwork, Fit, Table, alternate, check_penalty, entry_table
+from .average import average, entry_moments
 from .penalties import AbstractPenalty, Flatness
+from .posterior import Draws
 
 # Strengths on the path fall by this factor; it ends this many steps after the best.
 _PATH_RATIO = 0.5
@@ -40,12 +41,14 @@ class PathStep:
 class Completion:
     """mean + W + row bias + column bias, in the units of the data, and how it was chosen.
 
-    `spread` is the standard deviation of the data, in which the biases' penalty is measured.
+    `spread` is the standard deviation of the data, in which the biases' penalty is measured. With
+    `draws`, in units of it, predictions are their averages, and `network` is the nearest of its width.
 
-    `held_out_error` is the root mean square error on the entries held out for the choice of `alpha`
-    (NaN when alpha was given), and `held_rows`, `held_columns`, `held_residuals` are those entries
-    and what they differed by. `history` is the last fit's objective after each of its `sweeps`
-    (the first 256 at most), in units of the variance of the data.
+    `held_out_error` is the root mean square error on the entries that were held out (NaN if there were
+    none), and `held_rows`, `held_columns`, `held_residuals` are those entries and what they differed
+    by; `held_deviations` the standard deviations that were predicted for it. `history` is the last
+    fit's objective after each of its `sweeps` (the first 256 at most), or the mean square residual of
+    each draw, in units of the variance of the data.
     """
 
     network: DeepLinear
@@ -62,9 +65,13 @@ class Completion:
     held_rows: np.ndarray
     held_columns: np.ndarray
     held_residuals: np.ndarray
+    held_deviations: np.ndarray
+    draws: Draws | None = None
 
     def predict(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The completed entries at (rows_i, columns_i), shape (N,)."""
+        if self.draws is not None:
+            return self.mean + self.spread * entry_moments(self.draws, rows, columns)[0]
         model = BiasedNetwork(
             self.network, jnp.asarray(self.row_bias), jnp.asarray(self.column_bias)
         )
@@ -76,8 +83,35 @@ class Completion:
         require_memory(
             16 * m * n, f"The completed {m} x {n} table", "use predict(rows, columns) instead"
         )
-        low_rank = np.asarray(self.network.matrix(), np.float64)
-        return low_rank + self.mean + self.row_bias[:, None] + self.column_bias[None]
+        return self.rows_of_matrix(np.arange(m))
+
+    def rows_of_matrix(self, rows: np.ndarray) -> np.ndarray:
+        """Some rows of the completed table, shape (len(rows), n)."""
+        if self.draws is not None:
+            left, right = self.draws.rows[:, rows], self.draws.columns
+            values = np.zeros((len(rows), right.shape[1]))
+            for a, b in zip(left, right, strict=True):
+                values += a[:, :-1] @ b[:, :-1].T + a[:, -1:] + b[None, :, -1]
+            return self.mean + self.spread / len(left) * values
+        left, right = (np.asarray(factor, np.float64) for factor in self.network.factors())
+        return left[rows] @ right + self.mean + self.row_bias[rows, None] + self.column_bias[None]
+
+    def deviations(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Predicted standard deviations of the errors at (rows_i, columns_i), not calibrated."""
+        if self.draws is None:
+            return np.full(len(rows), self.held_out_error)
+        variance = entry_moments(self.draws, rows, columns)[1]
+        return self.spread * np.sqrt(variance + np.mean(1 / self.draws.noise_precision))
+
+    def interval(
+        self, rows: np.ndarray, columns: np.ndarray, coverage: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds that held a share `coverage` of the held-out entries (split conformal prediction)."""
+        scores = np.sort(np.abs(self.held_residuals) / self.held_deviations)
+        place = int(np.ceil(coverage * (len(scores) + 1)))
+        factor = scores[place - 1] if place <= len(scores) else np.inf
+        middle, width = self.predict(rows, columns), factor * self.deviations(rows, columns)
+        return middle - width, middle + width
 
 
 def complete(
@@ -95,19 +129,24 @@ def complete(
     tolerance: float = 3e-4,
     max_sweeps: int = 30,
     on_step: Callable[[str, float], None] | None = None,
+    draws: int = 0,
+    smoothing: float = 0.5,
+    start: Draws | None = None,
 ) -> Completion:
     """Fit W + biases to observed entries by alternating exact minimisation, float32.
 
     `alpha` is the penalty strength: loss + alpha * penalty, in the units of the data. "auto" fits a
     warm-started path of falling strengths to all but a fraction of the entries, takes the strength
-    with the smallest error on those, and fits again to all. `width` bounds the rank (default: at
-    most 32, and what the number of entries can determine). `on_step(what, fraction done)` is called
-    as the work proceeds. Inputs are taken as checked.
+    with the smallest error on those, and fits again to all. With `draws`, and "auto", strengths and
+    factors of depth 2 are averaged over instead (see `average`, also for `smoothing` and `start`).
+    `width` bounds the rank (default: at most 32, and what the number of entries can determine).
+    `on_step(what, fraction done)` is called as the work proceeds. Inputs are taken as checked.
     """
     penalty = Flatness() if penalty is None else penalty
     check_penalty(penalty)
     m, n = shape
-    width = default_width(shape, len(values)) if width is None else min(width, m, n)
+    given_width = None if width is None else min(width, m, n)
+    width = default_width(shape, len(values)) if given_width is None else given_width
     tell = on_step or (lambda what, fraction: None)
     mean = float(np.mean(values, dtype=np.float64))
     spread = float(np.std(values, dtype=np.float64)) or 1.0
@@ -123,7 +162,45 @@ def complete(
         count = min(len(values) - 1, max(1, round(validation_fraction * len(values))))
         held[rng.permutation(len(values))[:count]] = True
     tell("arranging the entries", 0.0)
-    table = _table(rows, columns, unit, ~held, shape, width)
+    if draws and alpha == "auto":
+        found = average(
+            rows,
+            columns,
+            unit,
+            shape,
+            held,
+            penalty,
+            smoothing,
+            given_width,
+            width,
+            biases,
+            draws,
+            seed,
+            tell,
+            start,
+        )
+        residuals = unit[held] - found.held_mean
+        deviations = np.sqrt(found.held_variance + np.mean(1 / found.draws.noise_precision))
+        tell("done", 1.0)
+        return Completion(
+            network=found.middle.network.scaled(spread),
+            row_bias=np.asarray(found.middle.row_bias, np.float64) * spread,
+            column_bias=np.asarray(found.middle.column_bias, np.float64) * spread,
+            mean=mean,
+            spread=spread,
+            alpha=found.strength * to_data,
+            held_out_error=float(np.sqrt(np.mean(residuals**2))) * spread,
+            path=(),
+            history=found.history,
+            sweeps=len(found.history),
+            converged=True,
+            held_rows=rows[held],
+            held_columns=columns[held],
+            held_residuals=residuals * spread,
+            held_deviations=deviations * spread,
+            draws=found.draws,
+        )
+    table = entry_table(rows, columns, unit, ~held, shape, width)
     key = jax.random.key(int(rng.integers(2**31)))
     model = BiasedNetwork(
         _random_start(key, shape, width), jnp.zeros(m, jnp.float32), jnp.zeros(n, jnp.float32)
@@ -201,7 +278,7 @@ def complete(
     if alpha == "auto":
         residuals = held_out_residuals(model)
         error = float(np.sqrt(np.mean(residuals**2)))
-        table = _table(rows, columns, unit, np.ones_like(held), shape, width)
+        table = entry_table(rows, columns, unit, np.ones_like(held), shape, width)
     tell("fitting all entries", 0.9)
     done = fit(model, table, strength, max_sweeps, tolerance)
     model, sweeps = done.model, int(done.sweeps)
@@ -224,6 +301,7 @@ def complete(
         held_rows=rows[held],
         held_columns=columns[held],
         held_residuals=residuals * spread,
+        held_deviations=np.full(len(residuals), error * spread),
     )
 
 
@@ -232,22 +310,6 @@ def default_width(shape: tuple[int, int], count: int) -> int:
     m, n = shape
     rank = np.arange(1, min(m, n, DEFAULT_WIDTH) + 1)
     return max(1, int(np.sum(rank * (m + n - rank) <= count)))
-
-
-def _table(
-    rows: np.ndarray,
-    columns: np.ndarray,
-    values: np.ndarray,
-    used: np.ndarray,
-    shape: tuple[int, int],
-    width: int,
-) -> Table:
-    weights = used.astype(np.float32)
-    return Table(
-        line_buckets(rows, columns, values, weights, shape, width),
-        line_buckets(columns, rows, values, weights, shape[::-1], width),
-        jnp.float32(weights.sum()),
-    )
 
 
 def _random_start(key: jax.Array, shape: tuple[int, int], width: int) -> DeepLinear:
