@@ -150,3 +150,22 @@ def test_killed_at_20_random_moments_it_ends_bit_for_bit_the_same(tmp_path, monk
     ]
     for column in tables[1]:
         np.testing.assert_array_equal(tables[0][column], tables[1][column])
+
+
+def test_settings_that_cannot_be_run_do_not_claim_the_folder(tmp_path):
+    short = CONFIG.replace("40000", "400")
+    wrong = short.replace('"trace"]', '"los"]')
+    first = flatrank("train", written(tmp_path, wrong), "--output", "run", cwd=tmp_path)
+    assert first.returncode == 2
+    assert "known are loss, trace" in first.stderr
+    every = short.replace('record = ["loss", "trace"]', "")
+    second = flatrank("train", written(tmp_path, every), "--output", "run", cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_start_that_overflows_is_an_exit_code(tmp_path):
+    text = CONFIG.replace("depth = 3", "depth = 3\nscale = 1e200")
+    run = flatrank("train", written(tmp_path, text), "--output", "run", cwd=tmp_path)
+    assert run.returncode == 1
+    assert "not finite at the start" in run.stderr
