@@ -10,6 +10,7 @@ from .dynamics import Run as Run
 from .dynamics import TrainingResult as TrainingResult
 from .dynamics import equivalent_penalty as equivalent_penalty
 from .dynamics import equivalent_time as equivalent_time
+from .dynamics import retracted as retracted
 from .dynamics import scale_by_global_rms as scale_by_global_rms
 from .dynamics import singular_value_speeds as singular_value_speeds
 from .dynamics import train as train

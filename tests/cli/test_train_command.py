@@ -117,10 +117,11 @@ def killed(folder, name, moment):
     return process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.timeout(1500)  # 22 processes, one after the other
 def test_killed_at_20_random_moments_it_ends_bit_for_bit_the_same(tmp_path, monkeypatch):
     # Without it each of the 22 processes would compile the same program.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
-    text = CONFIG.replace("40000", "6000000")
+    text = CONFIG.replace("40000", "3000000")
     name = written(tmp_path, text + "checkpoint_minutes = 0.001\n")
     whole = written(tmp_path, text, "whole.toml")
     assert flatrank("train", whole, "--output", "whole", cwd=tmp_path).returncode == 0
@@ -128,7 +129,7 @@ def test_killed_at_20_random_moments_it_ends_bit_for_bit_the_same(tmp_path, monk
     saved = tmp_path / "killed" / "checkpoints"
 
     def anywhere(process):
-        time.sleep(chance.uniform(0, 4))
+        time.sleep(chance.uniform(0, 3))
 
     def while_it_runs_and_saves(process):
         steps = {path.name for path in saved.glob("*")}
@@ -150,3 +151,22 @@ def test_killed_at_20_random_moments_it_ends_bit_for_bit_the_same(tmp_path, monk
     ]
     for column in tables[1]:
         np.testing.assert_array_equal(tables[0][column], tables[1][column])
+
+
+def test_settings_that_cannot_be_run_do_not_claim_the_folder(tmp_path):
+    short = CONFIG.replace("40000", "400")
+    wrong = short.replace('"trace"]', '"los"]')
+    first = flatrank("train", written(tmp_path, wrong), "--output", "run", cwd=tmp_path)
+    assert first.returncode == 2
+    assert "known are loss, trace" in first.stderr
+    every = short.replace('record = ["loss", "trace"]', "")
+    second = flatrank("train", written(tmp_path, every), "--output", "run", cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_start_that_overflows_is_an_exit_code(tmp_path):
+    text = CONFIG.replace("depth = 3", "depth = 3\nscale = 1e200")
+    run = flatrank("train", written(tmp_path, text), "--output", "run", cwd=tmp_path)
+    assert run.returncode == 1
+    assert "not finite at the start" in run.stderr

@@ -6,6 +6,7 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import flatrank as fr
@@ -128,6 +129,63 @@ def test_a_run_ends_where_until_says(problem):
     assert equal(run, again)
 
 
+def test_runs_that_have_reached_it_wait_for_the_others(problem):
+    descent = fr.GradientDescent(np.asarray([0.05, 0.02]))
+    arguments = {"steps": 5000, "record_every": 10, "until": {"loss": 1e-4}}
+    both = trained(problem, descent, **arguments)
+    for k, rate in enumerate((0.05, 0.02)):
+        one = trained(problem, fr.GradientDescent(rate), **arguments)
+        records = len(one.history["step"])
+        np.testing.assert_allclose(
+            both.history["loss"][k, :records], one.history["loss"], rtol=1e-9
+        )
+        assert np.isnan(both.history["loss"][k, records:]).all()
+        for many, single in zip(both.network.layers, one.network.layers, strict=True):
+            np.testing.assert_allclose(many[k], single, rtol=1e-9, atol=1e-12)
+
+
+def test_a_start_that_is_not_finite_is_told(problem):
+    A, y, network, _ = problem
+    huge = jax.tree.map(lambda layer: 1e200 * layer, network)
+    with pytest.raises(fr.DivergenceError, match="not finite at the start") as e:
+        fr.train(huge, A, y, fr.GradientDescent(0.1), steps=10)
+    assert int(e.value.run.diverged_at) == 0
+    assert len(e.value.run.history["loss"]) == 0
+    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), network, huge)
+    with pytest.warns(UserWarning, match="1 of 2 runs diverged; in run 1 .* at the start"):
+        runs = fr.train(both, A, y, fr.GradientDescent(0.01), steps=10, record_every=5)
+    assert np.isfinite(runs.history["loss"][0]).all()
+
+
+def test_whole_numbers_can_be_recorded(problem):
+    record = {"large": lambda network, A, y: jnp.sum(jnp.abs(network.matrix()) > 0.1)}
+    with pytest.raises(fr.DivergenceError) as e:
+        trained(problem, fr.GradientDescent(5.0), record=record, record_every=1)
+    history = e.value.run.history
+    assert len(history["large"]) == len(history["step"]) <= int(e.value.run.diverged_at) + 1
+    assert np.array_equal(history["large"], np.round(history["large"]))
+
+
+def test_every_start_of_flat_flow_must_interpolate(problem):
+    A, y, network, _ = problem
+    flat = fr.recover(A, y, depth=3).network
+    network = fr.DeepLinear.gaussian(KEY, A.shape, 3, flat.width)
+    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), flat, network)
+    with pytest.raises(ValueError, match="does not interpolate"):
+        fr.train(both, A, y, fr.FlatFlow(0.01), steps=2)
+
+
+def test_truth_and_flat_flow_work_under_jit(problem):
+    A, y, _, truth = problem
+    flat = fr.recover(A, y, depth=3).network
+    run = lambda dt: fr.train(flat, A, y, fr.FlatFlow(dt), steps=2, truth=truth, record_every=1)  # noqa: E731
+    np.testing.assert_allclose(
+        jax.jit(lambda dt: run(dt).history["test_error"])(0.01),
+        run(0.01).history["test_error"],
+        rtol=1e-6,
+    )
+
+
 def test_divergence_names_the_step_and_the_learning_rate(problem):
     with pytest.raises(
         fr.DivergenceError, match=r"not finite at step \d+ .*above 2 / largest"
@@ -135,16 +193,20 @@ def test_divergence_names_the_step_and_the_learning_rate(problem):
         trained(problem, fr.GradientDescent(5.0), record_every=1)
     run = e.value.run
     assert all(np.isfinite(values).all() for values in run.history.values())
-    assert int(run.diverged_at) == run.history["step"][-1] or int(run.diverged_at) > 0
+    assert run.history["step"][-1] <= int(run.diverged_at) <= run.history["step"][-1] + 1
     assert all(bool(jnp.isfinite(layer).all()) for layer in run.network.layers)
     kept = trained(problem, fr.GradientDescent(5.0), throw=False)
     assert kept.result == fr.TrainingResult.diverged
 
 
-def test_divergence_by_noise_is_told_apart(problem):
+@pytest.mark.parametrize("every", [1, 1000])
+def test_divergence_by_noise_or_penalty_is_told_apart(problem, every):
     noisy = fr.LabelNoise(0.02, 1e6, 1)
-    with pytest.raises(fr.DivergenceError, match="below 2 / largest eigenvalue at the start"):
-        trained(problem, noisy, record_every=1000, steps=1000)
+    with pytest.raises(fr.DivergenceError, match="below 2 / largest eigenvalue of the loss"):
+        trained(problem, noisy, record_every=every, steps=1000)
+    heavy = fr.GradientDescent(1e-3, penalty=fr.Flatness(), strength=1e3)
+    with pytest.raises(fr.DivergenceError, match="lower `learning_rate` or `strength`"):
+        trained(problem, heavy, record_every=every, steps=1000)
 
 
 def test_one_diverged_run_among_others_is_told(problem):
@@ -184,6 +246,41 @@ def test_checkpoints_of_another_run_are_refused(problem, tmp_path):
         trained(problem, fr.LabelNoise(0.01, 0.2, 3), checkpoint=tmp_path)
     with pytest.raises(ValueError, match=r"other key, record_every, steps"):
         trained(problem, checkpoint=tmp_path, key=jax.random.key(1), steps=10, record_every=5)
+    for other in (
+        fr.LabelNoise(0.01, 0.1, 4),
+        fr.LabelNoise(0.01, 0.1, 3, distribution="rademacher"),
+        fr.LabelNoise(0.01, 0.1, 3, transformation=optax.trace(0.1)),
+    ):
+        with pytest.raises(ValueError, match=r"holds another run \(other optimizer\)"):
+            trained(problem, other, checkpoint=tmp_path)
+
+
+def test_what_functions_close_over_tells_runs_apart(problem, tmp_path):
+    def entry(i):
+        return {"entry": lambda network, A, y: network.matrix()[i, i]}
+
+    def with_momentum(momentum):
+        return fr.GradientDescent(0.01, transformation=optax.trace(momentum))
+
+    first = trained(problem, with_momentum(0.9), record=entry(0), checkpoint=tmp_path)
+    again = trained(problem, with_momentum(0.9), record=entry(0), checkpoint=tmp_path)
+    assert equal(first, again)
+    for momentum, i, name in ((0.1, 0, "optimizer"), (0.9, 1, "record")):
+        with pytest.raises(ValueError, match=rf"other {name}"):
+            trained(problem, with_momentum(momentum), record=entry(i), checkpoint=tmp_path)
+
+
+def test_keys_in_the_memory_of_a_transformation_are_saved(problem, tmp_path):
+    noisy = fr.GradientDescent(0.01, transformation=optax.add_noise(0.1, 0.5, jax.random.key(0)))
+    run = trained(problem, noisy, checkpoint=tmp_path)
+    assert equal(run, trained(problem, noisy, checkpoint=tmp_path))
+
+
+def test_checkpoints_are_made_between_records_too(problem, tmp_path):
+    heard = []
+    arguments = {"steps": 3000, "record_every": 3000, "until": {"loss": 0.0}}
+    trained(problem, callback=heard.append, checkpoint=tmp_path, **arguments)
+    assert len(heard) > 2
     (tmp_path / "file").write_text("")
     with pytest.raises(FileExistsError, match="name a folder"):
         trained(problem, checkpoint=tmp_path / "file")
@@ -194,7 +291,7 @@ def test_checkpoints_of_another_run_are_refused(problem, tmp_path):
     [
         (NOISE, {"key": None}, "`key` is None and the optimiser draws"),
         (NOISE, {"steps": 0}, "`steps` must be an integer of at least 1"),
-        (NOISE, {"steps": 2**31}, "steps are counted up to"),
+        (NOISE, {"steps": 2**30 + 1}, "steps are counted up to"),
         (NOISE, {"record": ["los"]}, "`record` has 'los': known are loss, trace"),
         (NOISE, {"record": ["test_error"]}, "`truth` is None"),
         (NOISE, {"record": ()}, "`record` is empty"),

@@ -40,7 +40,8 @@ def train(
         raise ValueError(f"{output} is a file: name a folder.")
     output.mkdir(parents=True, exist_ok=True)
     kept, text = output / "config.toml", config.read_text(encoding="utf-8")
-    if kept.exists() and kept.read_text(encoding="utf-8") != text:
+    new = not kept.exists()
+    if not new and kept.read_text(encoding="utf-8") != text:
         raise ValueError(
             f"{output} holds a run with other settings ({kept}): name another folder, or remove it."
         )
@@ -68,6 +69,14 @@ def train(
             run = training.run(output, tell)
         except DivergenceError as error:
             failed, run = error, error.run
+        except (TypeError, ValueError, MemoryError):
+            # Settings that cannot be run do not claim the folder.
+            if new:
+                kept.unlink()
+            raise
+    if failed is not None and not len(run.history["step"]):
+        typer.echo(f"Error: {failed}", err=True)
+        raise typer.Exit(1)
     training.write(output, run)
     show_facts(f"{config} -> {output}", facts_of(run))
     console.print(run.message)

@@ -1,8 +1,10 @@
 """Checkpoints of a run on disk (orbax): whole or not there, resumed bit for bit."""
 
+import dataclasses
+import functools
 import hashlib
 import json
-import logging
+import types
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,35 @@ def fingerprint(*trees: Any) -> str:
     return digest.hexdigest()
 
 
+def described(value: Any) -> Any:
+    """What a value is, as JSON: classes, fields, digests of arrays, functions and closures."""
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return fingerprint(value)
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: described(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return [type(value).__qualname__, fields]
+    if isinstance(value, dict):
+        return {str(name): described(one) for name, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [type(value).__qualname__, *map(described, value)]
+    if isinstance(value, functools.partial):
+        return [described(value.func), described(value.args), described(value.keywords)]
+    if isinstance(value, types.FunctionType):
+        cells = [described(cell.cell_contents) for cell in value.__closure__ or ()]
+        code = hashlib.sha256(value.__code__.co_code).hexdigest()
+        constants = [one for one in value.__code__.co_consts if not isinstance(one, types.CodeType)]
+        return [
+            value.__qualname__,
+            code,
+            described(constants),
+            described(value.__defaults__),
+            cells,
+        ]
+    return getattr(value, "__qualname__", type(value).__qualname__)
+
+
 def _as_numpy(leaf: Any) -> np.ndarray:
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
@@ -44,7 +75,6 @@ class Checkpoints:
         # Imported here: it takes a second, and only runs with checkpoints need it.
         import orbax.checkpoint as ocp
 
-        logging.getLogger("absl").setLevel(logging.ERROR)
         self._ocp = ocp
         self.folder = Path(folder).absolute()
         if self.folder.exists() and not self.folder.is_dir():
@@ -63,7 +93,7 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Write the arrays of a state; what was there stays until this is whole."""
         ocp = self._ocp
-        arrays = {f"{k}": np.asarray(leaf) for k, leaf in enumerate(jax.tree.leaves(state))}
+        arrays = {f"{k}": _as_numpy(leaf) for k, leaf in enumerate(jax.tree.leaves(state))}
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -92,11 +122,16 @@ class Checkpoints:
                 "name another folder, or remove it to start again."
             )
         leaves, structure = jax.tree.flatten(like)
-        shapes = {f"{k}": np.empty(leaf.shape, leaf.dtype) for k, leaf in enumerate(leaves)}
+        shapes = {f"{k}": np.empty_like(_as_numpy(leaf)) for k, leaf in enumerate(leaves)}
         arrays = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
         ).state
-        restored = [jnp.asarray(arrays[f"{k}"]) for k in range(len(leaves))]
+        restored = [
+            jax.random.wrap_key_data(jnp.asarray(arrays[f"{k}"]), impl=jax.random.key_impl(leaf))
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else jnp.asarray(arrays[f"{k}"])
+            for k, leaf in enumerate(leaves)
+        ]
         return step, jax.tree.unflatten(structure, restored)
 
     def close(self) -> None:

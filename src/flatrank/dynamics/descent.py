@@ -120,9 +120,10 @@ class SAM(AbstractDescent):
 def scale_by_global_rms(decay: float = 0.99, epsilon: float = 1e-4) -> optax.GradientTransformation:
     """Divide the gradient by sqrt(running mean of its mean square over *all* layers) + epsilon.
 
-    One number for all layers, so that the direction is the gradient's (the adaptive learning rate of
-    the deep matrix factorisation literature, as in Arora, Cohen, Hu, Luo 2019). The running mean
-    starts at zero and is not corrected for it. For `transformation=` of an optimiser.
+    One number for all layers, so that the direction is the gradient's: the kind of scaling that the
+    deep matrix factorisation literature trains with (Arora, Cohen, Hu, Luo 2019), not their code: the
+    *mean* square is taken, so that learning rates do not depend on the number of parameters, and the
+    running mean starts at zero and is not corrected for it. For `transformation=` of an optimiser.
     """
 
     def init(network: DeepLinear) -> Array:

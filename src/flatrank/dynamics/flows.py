@@ -1,5 +1,6 @@
 """Gradient flow of the loss, and the flow of the trace on the zero-loss manifold that noise follows."""
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -77,8 +78,9 @@ class AbstractFlow(AbstractOptimizer):
         )
         end = jax.tree.map(lambda x: x[0], solution.ys)
         end = self.corrected(end, A, y)
-        failed = solution.result != diffrax.RESULTS.successful
-        return end, memory, jnp.where(failed, jnp.nan, mean_square(end, A, y))
+        loss = mean_square(end, A, y)
+        failed = (solution.result != diffrax.RESULTS.successful) | (loss > self.most_loss(y))
+        return end, memory, jnp.where(failed, jnp.nan, loss)
 
     def corrected(
         self, network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]
@@ -87,12 +89,17 @@ class AbstractFlow(AbstractOptimizer):
         del A, y
         return network
 
+    def most_loss(self, y: Float[Array, " N"]) -> Float[Array, ""]:
+        """The loss above which a step has failed."""
+        return jnp.asarray(jnp.inf, y.dtype)
+
     def likely_cause(self, at_start: float, at_end: float, run: int) -> str:
         """The flow is too stiff for its tolerance."""
         del at_start, run
         return (
-            f"the flow could not be followed in {_INNER_STEPS:,} inner steps (largest eigenvalue "
-            f"{at_end:.3g}): lower `time_step` or the scale of the measurements"
+            f"the flow could not be followed in {_INNER_STEPS:,} inner steps, or not be brought back to "
+            f"zero loss (largest eigenvalue {at_end:.3g}): lower `time_step` or the scale of the "
+            "measurements"
         )
 
 
@@ -157,6 +164,10 @@ class FlatFlow(AbstractFlow):
         """The retraction to the manifold."""
         return retracted(network, A, y)
 
+    def most_loss(self, y: Float[Array, " N"]) -> Float[Array, ""]:
+        """Round-off, with room for singular values of the Jacobian that fall to zero."""
+        return jnp.finfo(y.dtype).eps * jnp.mean(y**2)
+
     def check(self, network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]) -> None:
         """Raise ValueError unless the start interpolates."""
         size = sum(leaf.size for leaf in jax.tree.leaves(network))
@@ -167,12 +178,14 @@ class FlatFlow(AbstractFlow):
         )
         if is_traced(network, A, y):
             return
-        residual = float(jnp.linalg.norm(A.apply_network(network) - y))
-        size_of_y = float(jnp.linalg.norm(y))
+        with jax.ensure_compile_time_eval():
+            residual = float(jnp.linalg.norm(A.apply_network(network) - y))
+            size_of_y = float(jnp.linalg.norm(y))
         limit = 1e-3 if jnp.finfo(y.dtype).bits == 64 else 1e-2
         if residual > limit * size_of_y:
+            share = residual / size_of_y if size_of_y else math.inf
             raise ValueError(
-                f"`network` does not interpolate (relative residual {residual / size_of_y:.2g}) and "
+                f"`network` does not interpolate (relative residual {share:.2g}) and "
                 "FlatFlow moves on the zero-loss manifold: start from `flatrank.recover(...).network` "
                 "or train it first, for example with GradientFlow."
             )

@@ -61,10 +61,6 @@ class Plan(eqx.Module):
         """Records of a whole run: the start, every `record_every` steps, and the end."""
         return 1 + -(-self.steps // self.record_every)
 
-    def record_number(self, step: int) -> int:
-        """The number of the record of a step at which there is one."""
-        return -(-step // self.record_every)
-
     def step_of_record(self) -> np.ndarray:
         """The step of each record."""
         return np.minimum(np.arange(self.records) * self.record_every, self.steps)
@@ -73,7 +69,10 @@ class Plan(eqx.Module):
         """One record."""
         found: dict[str, Array] = {}
         for name, quantity in self.quantities:
-            found[name] = jnp.asarray(quantity(network, problem.A, problem.y))
+            value = jnp.asarray(quantity(network, problem.A, problem.y))
+            # Whole numbers have no NaN for records that are not there.
+            inexact = jnp.issubdtype(value.dtype, jnp.inexact)
+            found[name] = value if inexact else value.astype(problem.y.dtype)
             # One batch of factorisations at a time (decision 3).
             network = jax.tree.map(partial(after, found[name]), network)
         if problem.truth is not None:
@@ -95,8 +94,12 @@ def first_state(plan: Plan, problem: Problem, network: DeepLinear) -> State:
         for name, value in record.items()
     }
     memory = problem.optimizer.start(network, problem.A, problem.y)
-    lost_at = jnp.asarray(NEVER, jnp.int32)
+    lost_at = jnp.where(_finite(record), NEVER, 0).astype(jnp.int32)
     return State(network, memory, history, lost_at, network, plan.ended(record))
+
+
+def _finite(record: Mapping[str, Array]) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(value)) for value in record.values()]))
 
 
 def advance(plan: Plan, problem: Problem, state: State, step: Array, stop: Array) -> State:
@@ -130,9 +133,9 @@ def advance(plan: Plan, problem: Problem, state: State, step: Array, stop: Array
 
     def recorded(state: State, at: Array) -> State:
         record = plan.measured(state.network, problem)
-        finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in record.values()]))
-        lost_at = jnp.where(finite, state.lost_at, jnp.minimum(state.lost_at, at))
-        sound = lost_at == NEVER
+        lost_at = jnp.where(_finite(record), state.lost_at, jnp.minimum(state.lost_at, at))
+        # Among many runs those that have reached what they should only wait for the others.
+        sound = (lost_at == NEVER) & ~state.reached
         number = -(-at // every)
         history = {
             name: state.history[name].at[number].set(jnp.where(sound, value, jnp.nan))

@@ -202,18 +202,24 @@ class AbstractDescent(AbstractOptimizer):
         """The learning rate against 2 / largest eigenvalue."""
         rates = np.atleast_1d(np.asarray(self.learning_rate))
         rate = float(rates[run if len(rates) > 1 else 0])
-        for curvature, place in ((at_start, "the start"), (at_end, "that record")):
-            if rate * curvature > 2:
-                return (
-                    f"the learning rate {rate:.3g} is above 2 / largest eigenvalue = "
-                    f"{2 / curvature:.3g} of {place}: lower `learning_rate`"
-                )
+        bound = 2 / at_start if at_start > 0 else math.inf
+        if self.transformation is not None:
+            return (
+                f"2 / largest eigenvalue was {bound:.3g} at the start, and `transformation` decides "
+                f"what step the learning rate {rate:.3g} means: lower `learning_rate`"
+            )
+        if rate > bound:
+            return (
+                f"the learning rate {rate:.3g} is above 2 / largest eigenvalue = {bound:.3g} of the "
+                "start: lower `learning_rate`"
+            )
+        # What it is at the last record is often the divergence itself, and no cause.
         remedy = "the initial scale" if self.batch_size is None else "raise `batch_size`"
+        remedy = "`strength`" if self.penalty is not None else remedy
         return (
-            f"the learning rate {rate:.3g} is below 2 / largest eigenvalue at the start "
-            f"({2 / at_start if at_start > 0 else math.inf:.3g}) and at that record "
-            f"({2 / at_end if at_end > 0 else math.inf:.3g}), but noise or a step from there raised the "
-            f"curvature: lower `learning_rate` or {remedy}"
+            f"the learning rate {rate:.3g} is below 2 / largest eigenvalue of the loss at the start "
+            f"({bound:.3g}; at that record {2 / at_end if at_end > 0 else math.inf:.3g}), but noise, a "
+            f"penalty or a step from there raised the curvature: lower `learning_rate` or {remedy}"
         )
 
 
@@ -222,6 +228,10 @@ def check_number(value: Any, name: str, zero: bool = False) -> None:
     if is_traced(value):
         return
     found = np.asarray(value)
+    if isinstance(value, list | tuple):
+        raise ValueError(
+            f"`{name}` is a {type(value).__name__}: pass an array, numpy.array({value!r})."
+        )
     if found.dtype.kind not in "fiu" or found.ndim > 1:
         raise ValueError(
             f"`{name}` must be a number, or an array with one number a run, found {value!r}."

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -74,6 +75,8 @@ def chosen_quantities(
     if truth is None:
         return chosen, None
     truth = as_real(truth, "truth", 2)
-    if truth.shape != shape or not (is_traced(truth) or bool(jnp.any(truth != 0))):
+    with jax.ensure_compile_time_eval():
+        zero = not is_traced(truth) and not bool(jnp.any(truth != 0))
+    if truth.shape != shape or zero:
         raise ValueError(f"`truth` must be a matrix of shape {shape}, not zero.")
     return chosen, truth

@@ -16,7 +16,8 @@ from .._checks import is_traced, positive_integer
 from ..flatness import check_fit, check_values, largest_eigenvalue
 from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
-from .checkpoint import Checkpoints, fingerprint
+from .checkpoint import Checkpoints, described, fingerprint
+from .flows import AbstractFlow
 from .loop import NEVER, Plan, Problem, State, advance, first_state
 from .optimizers import AbstractOptimizer
 from .quantities import QUANTITIES, Quantity, chosen_quantities
@@ -26,6 +27,8 @@ from .run import DivergenceError, Run, TrainingResult
 _CALL = 0.5
 # What a group of runs may touch in a step: about a core's second-level cache.
 _GROUP_BYTES = 2**21
+# Room in 32 bits for a record and a block of draws more.
+_MOST_STEPS = 2**30
 _QUANTITIES = ("loss", "trace", "nuclear_norm")
 _WITHOUT_TRACE = {*QUANTITIES, "test_error"} - {"trace", "layer_traces", "tangent_slope"}
 
@@ -56,9 +59,9 @@ def train(
     A, y). `record_every` is a hundredth of the steps by default. The run ends early at the first record
     at which all quantities named in `until` are at or below their bounds.
 
-    *Many runs at once*: any of the layers (with an axis more), of the optimiser's hyperparameters and
-    of the keys may have a leading axis of runs; all else is shared. A single key gives all runs the
-    same chance; pass `jax.random.split(key, runs)` for independent ones.
+    *Many runs at once*: all layers (with an axis more), any of the optimiser's hyperparameters and the
+    keys may have a leading axis of runs; all else is shared. A single key gives all runs the same
+    chance; pass `jax.random.split(key, runs)` for independent ones.
 
     `callback` is called with the number of steps done, about twice a second. With `checkpoint`, a
     folder, the run is saved every `checkpoint_minutes` and at its end, and a call with the same
@@ -69,8 +72,9 @@ def train(
     with `result` `TrainingResult.diverged`. Works under `jit`, `vmap` and forward differentiation,
     where `until`, `callback` and `checkpoint` cannot act and nothing is raised.
 
-    Raises TypeError or ValueError for arguments that do not fit, and ValueError for a folder with the
-    checkpoints of another run.
+    Raises TypeError or ValueError for arguments that do not fit, ValueError for a folder with the
+    checkpoints of another run, FileExistsError for a file in its place, and MemoryError where an
+    optimiser's arrays would not fit.
 
     >>> import jax
     >>> import flatrank as fr
@@ -98,12 +102,14 @@ def train(
     batch_size, _, noise = optimizer.chance(A.count)
     if (batch_size is not None or noise is not None) and key is None:
         raise ValueError("`key` is None and the optimiser draws at random: pass jax.random.key(0).")
-    optimizer.check(one, A, y)
+    for k in range(runs or 1):
+        optimizer.check(_run_of(network, k, 2), A, y)
     steps = positive_integer(steps, "steps")
-    if steps >= NEVER:
-        raise ValueError(f"`steps` is {steps}: steps are counted up to {NEVER - 1}.")
     if record_every is None:
         record_every = max(1, steps // 100)
+    record_every = positive_integer(record_every, "record_every")
+    if steps > _MOST_STEPS or record_every > _MOST_STEPS:
+        raise ValueError(f"`steps` is {steps}: steps are counted up to {_MOST_STEPS:,}.")
     quantities, truth = chosen_quantities(record, truth, A.shape)
     names = {*quantities, *(() if truth is None else ("test_error",))}
     if not names:
@@ -114,9 +120,9 @@ def train(
             raise ValueError(
                 f"`until` bounds {name!r}, which `record` does not name: add it there."
             )
-    record_every = positive_integer(record_every, "record_every")
     plan = Plan(steps, record_every, tuple(quantities.items()), bounds)
     # Exact traces are cheap once the ensemble's second moment is prepared; that itself is not.
+    asked = A
     if not is_traced(A) and (optimizer.needs_trace or names - _WITHOUT_TRACE):
         A = A.prepared(one.depth, one.width)
     key = jax.random.key(0) if key is None else key
@@ -131,13 +137,15 @@ def train(
     store = None
     if checkpoint is not None:
         settings = {
-            "problem": fingerprint(problem.A, y, truth),
+            "problem": fingerprint(asked, y, truth),
+            # Another form of the second moments rounds otherwise.
+            "form of the moments, which free memory decides": str(jax.tree.structure(A)),
             "network": fingerprint(network),
-            "optimizer": f"{type(optimizer).__name__} {fingerprint(optimizer)}",
+            "optimizer": described(optimizer),
             "key": fingerprint(key),
             "steps": steps,
             "record_every": plan.record_every,
-            "record": sorted(names),
+            "record": described(dict(record) if isinstance(record, Mapping) else sorted(names)),
             "until": sorted(bounds),
         }
         store = Checkpoints(checkpoint, settings)
@@ -171,9 +179,9 @@ def _run_loop(
         return done == plan.steps or bool(jnp.all(state.reached | (state.lost_at != NEVER)))
 
     while not over():
-        # Where a run may end early its pieces are its records, so that it always ends at the same.
+        # Where a run may end early no piece goes past a record, so that it always ends at the same.
         next_record = min((done // plan.record_every + 1) * plan.record_every, plan.steps)
-        stop = next_record if plan.until else min(done + size, plan.steps)
+        stop = min(done + size, next_record if plan.until else plan.steps)
         begun = time.monotonic()
         ends = (jnp.asarray(done, jnp.int32), jnp.asarray(stop, jnp.int32))
         state = jax.block_until_ready(_advance(plan, problem, state, *ends, axes))
@@ -201,11 +209,9 @@ def _as_run(plan: Plan, problem: Problem, state: State, done: int, runs: int | N
     if not is_traced(state):
         history = {name: np.asarray(values) for name, values in history.items()}
         records = int(np.sum(step <= done)) if done < plan.steps else plan.records
-        if runs is None:
-            sound = np.ones(plan.records, bool)
-            for values in history.values():
-                sound &= np.isfinite(values.reshape(plan.records, -1)).all(1)
-            records = min(records, int(np.argmin([*sound, False])))
+        # Up to the last record that any run has.
+        there = np.flatnonzero(np.any(_sound(history, runs), axis=0))
+        records = min(records, int(there[-1]) + 1 if len(there) else 0)
         cut = (slice(None), slice(records)) if runs else slice(records)
         step = step[:records]
         history = {name: values[cut] for name, values in history.items()}
@@ -217,18 +223,26 @@ def _as_run(plan: Plan, problem: Problem, state: State, done: int, runs: int | N
         rate = rate if is_traced(rate) else np.asarray(rate)
         passed = step.astype(problem.y.dtype)
         times = {"time": rate[..., None] * passed if jnp.ndim(rate) else rate * passed}
-    lost = state.lost_at != NEVER
+    lost = (state.lost_at != NEVER) & ~state.reached
+    ended = lost | state.reached
     result = (
         _result(state.reached, lost) if runs is None else jax.vmap(_result)(state.reached, lost)
     )
     network = jax.tree.map(
-        lambda sound, last: jnp.where(lost.reshape((*lost.shape, 1, 1)), sound, last),
+        lambda sound, last: jnp.where(ended.reshape((*ended.shape, 1, 1)), sound, last),
         state.sound,
         state.network,
     )
     return Run(
         network, {"step": step, **times, **history}, result, jnp.where(lost, state.lost_at, -1)
     )
+
+
+def _sound(history: Mapping[str, Any], runs: int | None) -> np.ndarray:
+    """Which records are there, (runs, records)."""
+    values = [np.asarray(v) for name, v in history.items() if name not in ("step", "time")]
+    values = [v[None] if runs is None else v for v in values]
+    return np.all([np.isfinite(v).all(axis=tuple(range(2, v.ndim))) for v in values], axis=0)
 
 
 def _result(reached: Array, lost: Array) -> Any:
@@ -244,28 +258,24 @@ def _told(run: Run, problem: Problem, start: DeepLinear, runs: int | None, throw
     if not len(lost) or not throw:
         return run
     number = int(lost[0])
-    recorded = run.history["step"]
-    if runs is not None:
-        found = next(v for name, v in run.history.items() if name not in ("step", "time"))
-        finite = np.isfinite(found[number].reshape(len(recorded), -1)).all(1)
-        recorded = recorded[: int(np.argmin([*finite, False]))]
-    if not len(recorded):
-        raise DivergenceError(
-            "The loss or another recorded quantity is not finite at the start: check the scale of "
-            "`network` and of the measurements.",
-            run,
-        )
-    at_start, at_end = (
-        float(largest_eigenvalue(_run_of(network, number, 2), problem.A, problem.y))
-        for network in (start, run.network)
-    )
-    cause = problem.optimizer.likely_cause(at_start, at_end, number)
-    at = int(np.atleast_1d(run.diverged_at)[number])
+    recorded = run.history["step"][_sound(run.history, runs)[number if runs else 0]]
     which = "" if runs is None else f"{len(lost)} of {runs} runs diverged; in run {number} "
-    sentence = (
-        f"{which}the loss was not finite at step {at} (last sound record: step {recorded[-1]}); "
-        f"{cause}."
-    )
+    if len(recorded):
+        at_start, at_end = (
+            float(largest_eigenvalue(_run_of(network, number, 2), problem.A, problem.y))
+            for network in (start, run.network)
+        )
+        cause = problem.optimizer.likely_cause(at_start, at_end, number)
+        at = int(np.atleast_1d(run.diverged_at)[number])
+        sentence = (
+            f"{which}the loss was not finite at step {at} (last sound record: step {recorded[-1]}); "
+            f"{cause}."
+        )
+    else:
+        sentence = (
+            f"{which}the loss or another recorded quantity is not finite at the start: check the scale "
+            "of `network` and of the measurements."
+        )
     sentence = sentence[0].upper() + sentence[1:]
     if runs is None or len(lost) == runs:
         raise DivergenceError(sentence, run)
@@ -294,6 +304,8 @@ def _advance(
     runs = state.lost_at.shape[0]
     # Groups of runs one after the other: all at once would go through memory in every step.
     fitting = max(1, _GROUP_BYTES // _bytes_of_a_step(problem, state))
+    if isinstance(problem.optimizer, AbstractFlow):
+        fitting = 1  # adaptive steps: together, all runs would take the slowest one's
     group = max(size for size in range(1, runs + 1) if runs % size == 0 and size <= fitting)
     return jax.lax.map(
         lambda one: advance(plan, eqx.combine(one[0], shared), one[1], step, stop),
@@ -326,6 +338,8 @@ def _number_of_runs(network: Any, optimizer: Any, key: Any) -> int | None:
         sizes = {jnp.shape(leaf)[0] for leaf in arrays if jnp.ndim(leaf) == single + 1}
         if sizes:
             found[name] = sizes
+    if key is not None and not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise TypeError("`key` is an array of numbers: pass jax.random.key(0), not PRNGKey(0).")
     if key is not None and key.ndim == 1:
         found["key"] = {key.shape[0]}
     sizes = set().union(*found.values())

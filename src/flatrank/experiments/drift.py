@@ -204,7 +204,7 @@ def decay(problem: ZeroLossProblem, time: float = 1.0) -> Decay:
 
 @dataclass(frozen=True)
 class Sharpness:
-    """The largest eigenvalue and the trace along full-batch SAM and along 1-SAM, shares of the start."""
+    """The largest eigenvalue and the trace along full-batch SAM and along 1-SAM."""
 
     steps: np.ndarray
     full_batch: dict[str, np.ndarray]

@@ -25,6 +25,7 @@ from ..dynamics import (
     scale_by_global_rms,
     train,
 )
+from ..dynamics.optimizers import mean_square
 from ..measurements import (
     AbstractMeasurements,
     EntryMeasurements,
@@ -195,13 +196,21 @@ def interpolating_network(network: DeepLinear, A: AbstractMeasurements, y: jax.A
         record=("loss",),
         record_every=1,
         until={"loss": bound},
+        throw=False,
     )
-    if run.history["loss"][-1] > bound:
+    if not run.history["loss"][-1:] <= bound:
         raise ValueError(
-            f"[network] gradient flow ends at a loss of {run.history['loss'][-1]:.3g}, so that `start` "
+            f"[network] gradient flow ends at a loss of {run.history['loss'][-1:]}, so that `start` "
             "cannot be 'interpolating': take fewer measurements, a larger `width` or `scale`."
         )
-    return retracted(run.network, A, y)
+    end = retracted(run.network, A, y)
+    optimizer = FlatFlow(1.0)
+    if mean_square(end, A, y) > optimizer.most_loss(y):
+        raise ValueError(
+            "[network] the end of gradient flow cannot be brought to zero loss, so that `start` cannot "
+            "be 'interpolating': take fewer measurements, or a larger `width`."
+        )
+    return end
 
 
 def _optimizer(settings: dict[str, Any]) -> AbstractOptimizer:

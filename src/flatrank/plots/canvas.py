@@ -16,6 +16,6 @@ def canvas(
     axes = figure.subplots(rows, -(-panels // rows))
     for unused in np.atleast_1d(axes).ravel()[panels:]:
         unused.set_visible(False)
-    for axis in np.atleast_1d(axes):
+    for axis in np.atleast_1d(axes).ravel():
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes

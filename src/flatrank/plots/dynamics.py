@@ -56,6 +56,7 @@ def training(run: Run, title: str = "Training") -> Figure:
             axis.set_yscale("log")
             axis.set_ylim(bottom=max(positive.min(), 1e-16 * positive.max()) / 2)
         axis.set(xlabel="step", ylabel=_WORDS.get(name, name))
+        axis.locator_params(axis="x", nbins=4)
     among = "" if runs == 1 else f" (median of {runs} runs, band: all of them)"
     figure.suptitle(f"{title}{among}")
     return figure
@@ -93,6 +94,7 @@ def sam(steps: Any, full_batch: dict[str, Any], single: dict[str, Any], title: s
         )
         axis.set(xlabel="step", ylabel=_WORDS[name])
         axis.set_ylim(bottom=0)
+        axis.locator_params(axis="x", nbins=4)
         axis.legend(frameon=False, fontsize=8)
     figure.suptitle(title)
     return figure
