@@ -53,10 +53,13 @@ def test_lanczos_has_one_loop_at_a_time():
 
 def test_independent_factorisations_are_found():
     def two(x):
-        return jnp.linalg.cholesky(x), jax.lax.map(jnp.linalg.cholesky, 2 * x)
+        inside = jax.lax.fori_loop(0, 5, lambda _, a: jnp.linalg.cholesky(a) + 2 * x, 2 * x)
+        return jnp.linalg.cholesky(x), inside
 
     text = jax.jit(two).lower(jnp.stack([jnp.eye(4)] * 3)).compile().as_text()
     assert len(independent_factorisations(text)) == 1
+    alone = jax.jit(two).lower(jnp.eye(4)).compile().as_text()
+    assert independent_factorisations(alone) == []
 
 
 @pytest.mark.parametrize(
