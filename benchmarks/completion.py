@@ -4,7 +4,7 @@
     python benchmarks/completion.py --only movielens --seeds 2 --who flatrank cmfrec
     python benchmarks/completion.py --tune jester      # the grids that the peers' settings come from
 
-Peers, from the `bench` extra: cmfrec (alternating least squares in C, built with gcc) and the SVD of
+Peers, from the `bench-tables` extra: cmfrec (alternating least squares in C, built with gcc) and the SVD of
 scikit-surprise (stochastic gradients in Cython, one thread whatever it is given), each with the
 defaults of its authors and with settings chosen for each data set by `--tune`, on a split that no
 figure is taken from. "Implicit" is cmfrec's option to learn also from which entries are known.
@@ -42,6 +42,7 @@ Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # Constructor arguments of MatrixCompleter, one line a setting.
 FLATRANK: dict[str, dict[str, Any]] = {
     "flatrank": {},
+    "flatrank, 40 draws": {"draws": 40},
     "flatrank, weight decay": {"penalty": "weight-decay"},
     "flatrank, depth 3": {"depth": 3},
     "flatrank, depth 3, weight decay": {"depth": 3, "penalty": "weight-decay"},

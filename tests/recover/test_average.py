@@ -43,6 +43,22 @@ def averaged(draws=20, start=None, width=None, held=0.1, seed=0, data=None):
     return found, values.mean(), values.std()
 
 
+def oracle_error(rank=3, sweeps=40):
+    """Of alternating least squares that is told the rank and started from the truth."""
+    rows, columns, values, truth = ratings()
+    _, s, vt = np.linalg.svd(truth)
+    k = rank + 2  # the biases are two directions more
+    right = (np.sqrt(s[:k])[:, None] * vt[:k]).T
+    for _ in range(sweeps):
+        left = np.stack([
+            np.linalg.lstsq(right[columns[rows == a]], values[rows == a])[0] for a in range(120)
+        ])  # fmt: skip
+        right = np.stack([
+            np.linalg.lstsq(left[rows[columns == b]], values[columns == b])[0] for b in range(80)
+        ])  # fmt: skip
+    return np.sqrt(np.mean((left @ right.T - truth) ** 2))
+
+
 @pytest.fixture(scope="module")
 def found():
     return averaged()
@@ -89,14 +105,14 @@ def test_means_and_draws_of_lines_are_those_of_their_gaussians(biased):
 def test_precisions_are_wishart_and_gamma():
     rng = np.random.default_rng(0)
     shape, width, count = (7, 5), 2, 11.0
-    several = [standard_chances(rng, shape, count, width) for _ in range(4000)]
+    several = [standard_chances(rng, shape, count, width) for _ in range(800)]
     # E[A A^T] is the degrees of freedom times the identity, Var(gamma) its shape.
     for name, lines in (("row_precision", 7), ("column_precision", 5)):
         factors = np.stack([np.asarray(getattr(one, name)) for one in several])
         mean = np.mean(factors @ np.swapaxes(factors, 1, 2), axis=0)
-        np.testing.assert_allclose(mean, (lines + width + 2) * np.eye(3), atol=0.35)
+        np.testing.assert_allclose(mean, (lines + width + 2) * np.eye(3), atol=0.6)
     noise = np.asarray([float(one.noise_precision) for one in several])
-    np.testing.assert_allclose([noise.mean(), noise.var()], 1 + count / 2, rtol=0.1)
+    np.testing.assert_allclose([noise.mean(), noise.var()], 1 + count / 2, rtol=0.2)
 
 
 def test_a_sweep_factorises_one_batch_at_a_time():
@@ -107,7 +123,7 @@ def test_a_sweep_factorises_one_batch_at_a_time():
     weights = line_weights(rows, columns, truth.shape, fr.Flatness(), 0.5, True)
     random = np.random.default_rng(0)
     state = posterior.first_state(truth.shape, 8, random)
-    chances = standard_chances(random, truth.shape, len(rows), 8)
+    chances = standard_chances(random, truth.shape, float(len(rows)), 8)
     lowered = sweep.lower(table, weights, state, chances, jax.random.key(0))
     text = lowered.compile().compiled.as_text()
     assert text.count('custom_call_target="lapack_') > 3
@@ -119,16 +135,15 @@ def test_the_average_is_near_the_truth_and_knows_the_noise(found):
     _, _, _, truth = ratings()
     grid = np.indices(truth.shape).reshape(2, -1)
     error = mean + spread * entry_moments(average.draws, *grid)[0] - truth.ravel()
-    # Least squares on the true rank would leave NOISE * sqrt(parameters / entries) = 0.14.
-    assert np.sqrt(np.mean(error**2)) < 0.16
+    assert np.sqrt(np.mean(error**2)) < oracle_error()
     noise = spread * np.mean(average.draws.noise_precision**-0.5)
-    np.testing.assert_allclose(noise, NOISE, rtol=0.06)
+    np.testing.assert_allclose(noise, NOISE, rtol=0.1)
 
 
 def test_the_average_beats_the_best_single_penalty():
     rows, columns, values, truth = ratings(share=0.15)
     single = fr.MatrixCompleter(draws=0, random_state=0)
-    several = fr.MatrixCompleter(random_state=0)
+    several = fr.MatrixCompleter(draws=40, random_state=0)
     errors = [
         np.sqrt(np.mean((one.fit_entries(rows, columns, values, truth.shape).completion_.matrix()
                          - truth) ** 2))
@@ -189,7 +204,7 @@ def test_draws_go_on_with_more_entries_and_lines(found):
     assert whole.draws.rows.shape[1] == len(truth)
     grid = np.indices(truth.shape).reshape(2, -1)
     error = mean + spread * entry_moments(whole.draws, *grid)[0] - truth.ravel()
-    assert np.sqrt(np.mean(error**2)) < 0.17
+    assert np.sqrt(np.mean(error**2)) < oracle_error()
 
 
 def test_smoothing_goes_from_the_number_of_entries_to_all_alike():

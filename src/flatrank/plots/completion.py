@@ -25,13 +25,13 @@ def singular_values(values: np.ndarray, title: str = "Singular values of W") -> 
 
 
 def convergence(history: np.ndarray) -> Figure:
-    """The objective of the last fit after each sweep."""
+    """The objective of the last fit after each sweep, or the mean square residual of each draw."""
     figure, axis = canvas()
     axis.plot(np.arange(1, len(history) + 1), history, "o-", color=COLOUR, ms=4)
     axis.set(
         xlabel="sweep over the layers",
-        ylabel="objective / variance of the data",
-        title="Convergence of the last fit",
+        ylabel="objective or residual / variance of the data",
+        title="Convergence",
     )
     axis.ticklabel_format(useOffset=False)
     return figure

@@ -162,7 +162,7 @@ def complete(
         count = min(len(values) - 1, max(1, round(validation_fraction * len(values))))
         held[rng.permutation(len(values))[:count]] = True
     tell("arranging the entries", 0.0)
-    if draws and alpha == "auto":
+    if draws and alpha == "auto" and np.ptp(values) > 0:
         found = average(
             rows,
             columns,

@@ -4,8 +4,8 @@ The labels have Gaussian noise and the layers Gaussian priors, which are the pen
 probability. Given one layer, the lines of the other are independent Gaussians: their mean is the
 step of alternating exact minimisation, and noise on the labels with as much on the penalty makes a
 draw of it. The precisions of the priors, matrices, and the noise level are drawn as well (Wishart and
-gamma, one observation's worth), so that nothing is chosen on held-out entries: Salakhutdinov and Mnih
-2008, with biases and with lines held by weight.
+gamma, both vague), so that nothing is chosen on held-out entries: Salakhutdinov and Mnih 2008, with
+biases and with lines held by weight.
 """
 
 from typing import NamedTuple
@@ -18,6 +18,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .alternating import Table
 from .buckets import Bucket, LineBuckets, in_turn
+
+# What a direction keeps of squares over all lines without data: small, so that it can vanish, and not
+# so small that it cannot come back.
+_SCALE = 0.2
 
 
 class State(NamedTuple):
@@ -49,13 +53,17 @@ class LineWeights(NamedTuple):
 
 
 def first_state(shape: tuple[int, int], width: int, random: np.random.Generator) -> State:
-    """Small random columns; the rows are drawn from them."""
+    """Small random columns; the rows are drawn from them.
+
+    Little noise and a weak prior: from too close a fit the chain comes down in a few sweeps, while
+    directions that have vanished come back slowly.
+    """
     m, n = shape
     columns = random.normal(0, 0.1, (n, width + 1)).astype(np.float32)
     columns[:, -1] = 0
-    precision = 10 * np.eye(width + 1, dtype=np.float32)
+    precision = np.eye(width + 1, dtype=np.float32)
     rows = np.zeros((m, width + 1), np.float32)
-    return State(*(jnp.asarray(x) for x in (rows, columns, precision, precision, np.float32(1.3))))
+    return State(*(jnp.asarray(x) for x in (rows, columns, precision, precision, np.float32(10))))
 
 
 @eqx.filter_jit
@@ -135,7 +143,7 @@ def sweep(
     def precision(bartlett: Array, factors: Array, weight: Array) -> Array:
         scatter = factors.T @ (weight[:, None] * factors)
         eye = jnp.eye(len(scatter), dtype=factors.dtype)
-        lower = jnp.linalg.cholesky(scatter + 2 * eye)
+        lower = jnp.linalg.cholesky(scatter + _SCALE * eye)
         root = jax.scipy.linalg.solve_triangular(lower.T, bartlett, lower=False)
         return root @ root.T
 
