@@ -4,8 +4,8 @@
     python benchmarks/completion.py --only movielens --seeds 2 --who flatrank cmfrec
     python benchmarks/completion.py --tune jester      # the grids that the peers' settings come from
 
-Peers, from the `bench-tables` extra: cmfrec (alternating least squares in C, built with gcc) and the SVD of
-scikit-surprise (stochastic gradients in Cython, one thread whatever it is given), each with the
+Peers, from the `bench-tables` extra: cmfrec (alternating least squares in C, built with gcc) and the
+SVD of scikit-surprise (stochastic gradients in Cython, one thread whatever it is given), each with the
 defaults of its authors and with settings chosen for each data set by `--tune`, on a split that no
 figure is taken from. "Implicit" is cmfrec's option to learn also from which entries are known.
 Soft-impute is a port, below: fancyimpute 0.7.0 calls scikit-learn by a name that is gone since 1.8.
