@@ -165,8 +165,8 @@ class FlatFlow(AbstractFlow):
         return retracted(network, A, y)
 
     def most_loss(self, y: Float[Array, " N"]) -> Float[Array, ""]:
-        """Round-off, with room for singular values of the Jacobian that fall to zero."""
-        return jnp.finfo(y.dtype).eps * jnp.mean(y**2)
+        """It has left the manifold."""
+        return largest_zero_loss(y)
 
     def check(self, network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]) -> None:
         """Raise ValueError unless the start interpolates."""
@@ -226,6 +226,11 @@ def tangent_slope(network: DeepLinear, A: AbstractMeasurements) -> Float[Array, 
     whole, _ = ravel_pytree(slope)
     size = jnp.linalg.norm(whole)
     return jnp.linalg.norm(along) / jnp.where(size > 0, size, 1.0)
+
+
+def largest_zero_loss(y: Float[Array, " N"]) -> Float[Array, ""]:
+    """Round-off, with room for singular values of the Jacobian that fall to zero."""
+    return jnp.finfo(y.dtype).eps * jnp.mean(y**2)
 
 
 def retracted(network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]) -> DeepLinear:

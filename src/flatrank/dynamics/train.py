@@ -102,7 +102,8 @@ def train(
     batch_size, _, noise = optimizer.chance(A.count)
     if (batch_size is not None or noise is not None) and key is None:
         raise ValueError("`key` is None and the optimiser draws at random: pass jax.random.key(0).")
-    for k in range(runs or 1):
+    # Runs that share the network share its check.
+    for k in range(len(network.layers[0]) if network.layers[0].ndim == 3 else 1):
         optimizer.check(_run_of(network, k, 2), A, y)
     steps = positive_integer(steps, "steps")
     if record_every is None:

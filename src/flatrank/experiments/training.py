@@ -25,6 +25,7 @@ from ..dynamics import (
     scale_by_global_rms,
     train,
 )
+from ..dynamics.flows import largest_zero_loss
 from ..dynamics.optimizers import mean_square
 from ..measurements import (
     AbstractMeasurements,
@@ -204,8 +205,7 @@ def interpolating_network(network: DeepLinear, A: AbstractMeasurements, y: jax.A
             "cannot be 'interpolating': take fewer measurements, a larger `width` or `scale`."
         )
     end = retracted(run.network, A, y)
-    optimizer = FlatFlow(1.0)
-    if mean_square(end, A, y) > optimizer.most_loss(y):
+    if mean_square(end, A, y) > largest_zero_loss(y):
         raise ValueError(
             "[network] the end of gradient flow cannot be brought to zero loss, so that `start` cannot "
             "be 'interpolating': take fewer measurements, or a larger `width`."

@@ -206,8 +206,18 @@ def folded_in(
             jnp.asarray(x, jnp.float32) for x in (columns, precision, weights, noise)
         )
         means = np.asarray(line_means_and_draws(lines, V, prior, held, level, biased, nothing)[0])
-        total += means[:, :-1] @ columns[:, :-1].T + means[:, -1:] + columns[None, :, -1]
+        total += biased_product(means, columns)
     return total / len(draws.noise_precision)
+
+
+def biased_product(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The values of factors that end with the bias, (m, q) and (n, q): (m, n)."""
+    return rows[:, :-1] @ columns[:, :-1].T + rows[:, -1:] + columns[None, :, -1]
+
+
+def predicted_deviations(draws: Draws, variance: np.ndarray) -> np.ndarray:
+    """Standard deviations of new values of entries that vary so much over the draws."""
+    return np.sqrt(variance + np.mean(1 / draws.noise_precision))
 
 
 def entry_moments(

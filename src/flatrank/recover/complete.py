@@ -15,7 +15,7 @@ from ..measurements import IsotropicMeasurements
 from ..network import DeepLinear
 from ..norms import effective_rank
 from .alternating import BiasedNetwork, Fit, Table, alternate, check_penalty, entry_table
-from .average import average, entry_moments
+from .average import average, biased_product, entry_moments, predicted_deviations
 from .penalties import AbstractPenalty, Flatness
 from .posterior import Draws
 
@@ -91,17 +91,11 @@ class Completion:
             left, right = self.draws.rows[:, rows], self.draws.columns
             values = np.zeros((len(rows), right.shape[1]))
             for a, b in zip(left, right, strict=True):
-                values += a[:, :-1] @ b[:, :-1].T + a[:, -1:] + b[None, :, -1]
+                values += biased_product(a, b)
             return self.mean + self.spread / len(left) * values
-        left, right = (np.asarray(factor, np.float64) for factor in self.network.factors())
-        return left[rows] @ right + self.mean + self.row_bias[rows, None] + self.column_bias[None]
-
-    def deviations(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Predicted standard deviations of the errors at (rows_i, columns_i), not calibrated."""
-        if self.draws is None:
-            return np.full(len(rows), self.held_out_error)
-        variance = entry_moments(self.draws, rows, columns)[1]
-        return self.spread * np.sqrt(variance + np.mean(1 / self.draws.noise_precision))
+        left, right = (np.asarray(factor) for factor in self.network.factors())
+        low_rank = left[rows].astype(np.float64) @ right
+        return low_rank + self.mean + self.row_bias[rows, None] + self.column_bias[None]
 
     def interval(
         self, rows: np.ndarray, columns: np.ndarray, coverage: float
@@ -110,8 +104,13 @@ class Completion:
         scores = np.sort(np.abs(self.held_residuals) / self.held_deviations)
         place = int(np.ceil(coverage * (len(scores) + 1)))
         factor = scores[place - 1] if place <= len(scores) else np.inf
-        middle, width = self.predict(rows, columns), factor * self.deviations(rows, columns)
-        return middle - width, middle + width
+        if self.draws is None:
+            middle, deviations = self.predict(rows, columns), np.asarray(self.held_out_error)
+        else:
+            mean, variance = entry_moments(self.draws, rows, columns)
+            middle = self.mean + self.spread * mean
+            deviations = self.spread * predicted_deviations(self.draws, variance)
+        return middle - factor * deviations, middle + factor * deviations
 
 
 def complete(
@@ -180,7 +179,7 @@ def complete(
             start,
         )
         residuals = unit[held] - found.held_mean
-        deviations = np.sqrt(found.held_variance + np.mean(1 / found.draws.noise_precision))
+        deviations = predicted_deviations(found.draws, found.held_variance)
         tell("done", 1.0)
         return Completion(
             network=found.middle.network.scaled(spread),

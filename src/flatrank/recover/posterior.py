@@ -44,6 +44,14 @@ class Draws(NamedTuple):
     noise_precision: Float[np.ndarray, " s"]
 
 
+class Chances(NamedTuple):
+    """What the precisions are drawn from: Bartlett factors (q, q), and a gamma number for the noise."""
+
+    row_precision: Float[Array, "q q"]
+    column_precision: Float[Array, "q q"]
+    noise_precision: Float[Array, ""]
+
+
 class LineWeights(NamedTuple):
     """How strongly the prior holds each line; their mean is one. `biased`: whether there are biases."""
 
@@ -78,9 +86,7 @@ def line_means_and_draws(
 ) -> tuple[Float[Array, "m q"], Float[Array, "m q"]]:
     """Every line's conditional mean given the other side, and a draw made from standard normals."""
     q, dtype = other.shape[1], other.dtype
-    offsets = jnp.pad(other[:, -1], (0, 1))
-    # A one for this side's own bias; the row of padding is zero.
-    features = jnp.pad(other.at[:, -1].set(biased), [(0, 1), (0, 0)])
+    features, offsets = _seen_by_lines(other, biased)
     parts = lines.rows_of(jnp.concatenate([normal, weights[:, None]], axis=1))
 
     def block(after: Array, part: tuple[Bucket, Array]) -> tuple[Array, Array]:
@@ -112,12 +118,9 @@ def line_means_and_draws(
 
 @eqx.filter_jit
 def sweep(
-    table: Table, weights: LineWeights, state: State, chances: State, key: PRNGKeyArray
+    table: Table, weights: LineWeights, state: State, chances: Chances, key: PRNGKeyArray
 ) -> tuple[State, Float[Array, "m q"], Float[Array, ""]]:
-    """The next draw, the rows' means given the columns it began with, and its mean square residual.
-
-    `chances` are those of `standard_chances`.
-    """
+    """The next draw, the rows' means given the columns it began with, and its mean square residual."""
     m, n = table.shape
     normal = jax.random.normal(key, (m + n, state.columns.shape[1]), state.columns.dtype)
     means, rows = line_means_and_draws(
@@ -159,8 +162,8 @@ def sweep(
 
 def standard_chances(
     random: np.random.Generator, shape: tuple[int, int], count: float, width: int
-) -> State:
-    """In the places of the precisions, what their draws need: Bartlett factors and a gamma number."""
+) -> Chances:
+    """Chances for factors of this shape and so many entries."""
     q = width + 1
 
     def bartlett(lines: int) -> jax.Array:
@@ -168,15 +171,21 @@ def standard_chances(
         factor[np.diag_indices(q)] = np.sqrt(random.chisquare(lines + q + 1 - np.arange(q)))
         return jnp.asarray(factor, jnp.float32)
 
-    nothing = jnp.zeros((0, 0), jnp.float32)
     noise = jnp.asarray(random.gamma(1 + count / 2), jnp.float32)
-    return State(nothing, nothing, bartlett(shape[0]), bartlett(shape[1]), noise)
+    return Chances(bartlett(shape[0]), bartlett(shape[1]), noise)
+
+
+def _seen_by_lines(other: Array, biased: Array) -> tuple[Array, Array]:
+    """The other side's features and biases, with the zeros of padding: a line's own bias sees a one."""
+    return (
+        jnp.pad(other.at[:, -1].set(biased), [(0, 1), (0, 0)]),
+        jnp.pad(other[:, -1], (0, 1)),
+    )
 
 
 def _squared_error(table: Table, rows: Array, columns: Array, biased: Array) -> Array:
     """The sum of the squared residuals."""
-    offsets = jnp.pad(columns[:, -1], (0, 1))
-    features = jnp.pad(columns.at[:, -1].set(biased), [(0, 1), (0, 0)])
+    features, offsets = _seen_by_lines(columns, biased)
 
     def block(part: tuple[Bucket, Array]) -> Array:
         bucket, x = part
