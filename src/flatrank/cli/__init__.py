@@ -7,6 +7,7 @@ from .complete import complete
 from .demo import demo
 from .predict import predict
 from .sense import sense
+from .sweep import sweep
 from .train import train
 from .verify import verify
 
@@ -21,6 +22,7 @@ app.command()(predict)
 app.command()(sense)
 app.command()(train)
 app.command()(verify)
+app.command()(sweep)
 app.command()(demo)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import plots
-from ..data import low_rank_matrix, read_measurements, read_values, write_arrays, write_columns
+from ..data import read_measurements, read_values, write_arrays, write_columns
 from ..dynamics import (
     SAM,
     AbstractOptimizer,
@@ -27,14 +27,10 @@ from ..dynamics import (
 )
 from ..dynamics.flows import largest_zero_loss
 from ..dynamics.optimizers import mean_square
-from ..measurements import (
-    AbstractMeasurements,
-    EntryMeasurements,
-    RankOneMeasurements,
-    gaussian_measurements,
-)
+from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
 from ..recover import Flatness, WeightDecay
+from .problems import ENSEMBLES, draw_measurements, draw_truth
 from .report import Section, write_report
 
 OPTIMIZERS: dict[str, type[AbstractOptimizer]] = {
@@ -145,26 +141,13 @@ def _problem(
         return A, y, None if truth is None else jnp.asarray(np.load(folder / truth))
     kind = settings.get("ensemble", "gaussian")
     shape, rank, count = (_given(settings, "problem", k) for k in ("shape", "rank", "count"))
-    truth_key, key = jax.random.split(jax.random.key(settings.get("seed", 0)))
-    truth = low_rank_matrix(truth_key, shape, rank)
-    truth = truth / jnp.linalg.norm(truth)
+    truth, key = draw_truth(jax.random.key(settings.get("seed", 0)), shape, rank)
     m, n = truth.shape
-    if kind == "gaussian":
-        A = gaussian_measurements(key, count, (m, n))
-    elif kind == "entries":
-        if count > m * n:
-            raise ValueError(f"[problem] `count` is {count} and there are {m * n} entries.")
-        chosen = jnp.sort(jax.random.choice(key, m * n, (count,), replace=False))
-        A = EntryMeasurements(chosen // n, chosen % n, (m, n))
-    elif kind == "rank-one":
-        left, right = jax.random.split(key)
-        A = RankOneMeasurements(
-            jax.random.normal(left, (count, m)), jax.random.normal(right, (count, n))
-        )
-    else:
-        raise ValueError(
-            f"[problem] `ensemble` is {kind!r}; known are gaussian, entries, rank-one."
-        )
+    if kind not in ENSEMBLES:
+        raise ValueError(f"[problem] `ensemble` is {kind!r}; known are {', '.join(ENSEMBLES)}.")
+    if kind == "entries" and count > m * n:
+        raise ValueError(f"[problem] `count` is {count} and there are {m * n} entries.")
+    A = draw_measurements(key, kind, (m, n), count)
     return A, A.apply(truth), truth
 
 

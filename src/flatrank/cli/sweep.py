@@ -1,0 +1,62 @@
+"""flatrank sweep: a grid of experiments in, a folder of results out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from ..experiments.sweep import run_sweep
+from ..experiments.sweep_settings import read_sweep
+from .screen import console, reports_bad_input
+
+
+@reports_bad_input
+def sweep(
+    settings: Annotated[
+        Path, typer.Argument(help="A .toml file with [fixed] and [grid].", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option(help="The folder of the results, made if need be.")],
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Address of a Dask scheduler (tcp://host:port) whose workers compute."),
+    ] = None,
+) -> None:
+    """Compute every cell of a grid and keep its results.
+
+    Killed at any moment, the same command goes on and repeats nothing; with another file it adds the
+    cells that are missing.
+    """
+    asked = read_sweep(settings)
+    columns = (
+        SpinnerColumn(),
+        MofNCompleteColumn(),
+        TextColumn("cells"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        # Batches take seconds to minutes each, compilation included: look far back for the speed.
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=1e9) as bar:
+        task = bar.add_task("", total=len(asked.cells))
+
+        def tell(done: int, total: int) -> None:
+            del total
+            # What was there before says nothing about the speed.
+            if bar.tasks[task].completed == 0:
+                bar.reset(task, completed=done)
+            else:
+                bar.update(task, completed=done)
+
+        run = run_sweep(asked, output, tell, scheduler=scheduler)
+    computed = run.asked - run.there
+    console.print(f"{run.asked} cells: {run.there} were there, {computed} computed -> {output}")

@@ -1,0 +1,143 @@
+"""A sweep's cells and its folder: batches against single runs, nothing repeated, nothing doubled."""
+
+import jax
+import numpy as np
+import pytest
+
+import flatrank as fr
+from flatrank.experiments import sweep, sweep_cells
+from flatrank.experiments.problems import draw_covering_entries, draw_truth
+from flatrank.experiments.sweep import read_results, run_sweep
+from flatrank.experiments.sweep_cells import COLUMNS, batches, run_batch
+from flatrank.experiments.sweep_settings import sweep_of
+
+RECOVER = {
+    "ensemble": "entries",
+    "shape": [7, 6],
+    "rank": 1,
+    "count": 27,
+    "depth": 2,
+    "penalty": "weight-decay",
+}
+TRAIN = {
+    "method": "train",
+    "ensemble": "gaussian",
+    "shape": [5, 4],
+    "rank": 1,
+    "count": 16,
+    "noise": 0.1,
+    "depth": 2,
+    "optimizer": "label-noise",
+    "learning_rate": 0.05,
+    "label_noise": 0.1,
+    "batch_size": 4,
+    "steps": 40,
+}
+SEEDS = [{**RECOVER, "seed": seed} for seed in range(3)]
+RATES = [{**TRAIN, "learning_rate": r, "seed": s} for r in (0.02, 0.05) for s in (0, 1)]
+
+
+def same(batch, single, rtol):
+    for name in sweep_cells.RESULTS:
+        if name != "seconds":
+            a, b = batch[name], single[name]
+            if isinstance(a, float):
+                np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-12, err_msg=name)
+            else:
+                assert a == b, name
+
+
+def test_a_batch_of_recoveries_is_each_of_them_by_itself():
+    rows = run_batch(sweep_of(SEEDS).cells, 4)
+    assert [row["seed"] for row in rows] == [0, 1, 2]
+    for row, cell in zip(rows, sweep_of(SEEDS).cells, strict=True):
+        truth, key = draw_truth(jax.random.key(cell.seed), (7, 6), 1)
+        A = draw_covering_entries(key, (7, 6), 27, 1)
+        solution = fr.recover(A, A.apply(truth), 2, fr.WeightDecay())
+        assert row["result"] == solution.message
+        error = jax.numpy.linalg.norm(solution.matrix - truth)
+        np.testing.assert_allclose(row["error"], error, rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(row["nuclear_norm"], fr.nuclear_norm(solution.matrix), rtol=1e-6)
+        trace = fr.trace_of_hessian(solution.network, A)
+        np.testing.assert_allclose(row["trace"], trace, rtol=1e-5)
+        assert set(row) == set(COLUMNS)
+
+
+def test_a_batch_of_trainings_is_each_of_them_by_itself():
+    cells = sweep_of(RATES).cells
+    batch = run_batch(cells, 4)
+    for row, cell in zip(batch, cells, strict=True):
+        same(row, run_batch([cell], 1)[0], 1e-9)
+    assert len({row["train_loss"] for row in batch}) == 4
+
+
+def test_trainings_that_diverge_say_so_and_nothing_else():
+    (row,) = run_batch(sweep_of([{**TRAIN, "learning_rate": 1e3}]).cells, 1)
+    assert not row["successful"]
+    assert row["error"] is None
+    assert "no longer finite" in row["result"]
+
+
+def test_masks_that_determine_nothing_are_not_computed():
+    (row,) = run_batch(sweep_of([{**RECOVER, "count": 6}]).cells, 1)
+    assert row["result"] == sweep_cells.NO_MASK
+    assert row["error"] is None
+    assert row["successful"] is None
+
+
+def test_entries_cover_every_line():
+    for seed in range(5):
+        A = draw_covering_entries(jax.random.key(seed), (8, 5), 22, 2)
+        assert min(np.bincount(A.rows, minlength=8)) >= 2
+        assert min(np.bincount(A.columns, minlength=5)) >= 2
+        assert len({*zip(A.rows.tolist(), A.columns.tolist(), strict=True)}) == 22
+
+
+def test_programs_are_few_and_padding_is_little():
+    cells = sweep_of([{**RECOVER, "seed": seed} for seed in range(50)]).cells
+    cut = batches(cells + sweep_of(RATES).cells)
+    assert [(len(batch), size) for batch, size in cut] == [(13, 13)] * 3 + [(11, 13), (4, 4)]
+
+
+def test_a_cell_that_does_not_fit_is_an_error_before_anything_is_written(tmp_path):
+    huge = {**RECOVER, "ensemble": "gaussian", "shape": [30000, 30000], "count": 10**6}
+    with pytest.raises(MemoryError, match="more than half of the free memory: take fewer"):
+        run_sweep([*SEEDS, huge], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_what_is_missing_is_computed(tmp_path, monkeypatch):
+    computed = []
+
+    def counted(cells, size):
+        computed.extend(cell.key for cell in cells)
+        return [sweep_cells._row(cell) for cell in cells]
+
+    monkeypatch.setattr(sweep, "run_batch", counted)
+    seen = []
+    run_sweep(SEEDS, tmp_path, lambda done, asked: seen.append((done, asked)))
+    assert seen == [(0, 3), (3, 3)]
+    more = [*SEEDS, {**RECOVER, "seed": 7}, *RATES]
+    run = run_sweep(more, tmp_path)
+    assert (run.asked, run.there) == (8, 3)
+    run_sweep(more, tmp_path)
+    assert sorted(computed) == sorted(cell.key for cell in sweep_of(more).cells)
+    rows = read_results(tmp_path)
+    assert sorted(row["key"] for row in rows) == sorted(computed)
+    (trained,) = [row for row in rows if row["learning_rate"] == 0.02 and row["seed"] == 1]
+    assert trained["method"] == "train"
+    assert trained["penalty"] is None
+    assert trained["m"] == 5
+
+
+def test_what_a_killed_write_left_is_not_read_and_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        sweep, "run_batch", lambda cells, size: [sweep_cells._row(cell) for cell in cells]
+    )
+    left = tmp_path / "results" / ".part-0.parquet.xyz.parquet"
+    left.parent.mkdir()
+    left.write_bytes(b"PAR1 and no more")
+    assert read_results(tmp_path) == []
+    run_sweep(SEEDS, tmp_path)
+    assert not left.exists()
+    assert len(read_results(tmp_path)) == 3
