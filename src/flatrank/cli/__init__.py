@@ -6,6 +6,7 @@ import typer
 from .complete import complete
 from .demo import demo
 from .predict import predict
+from .report import report
 from .sense import sense
 from .sweep import sweep
 from .train import train
@@ -23,6 +24,7 @@ app.command()(sense)
 app.command()(train)
 app.command()(verify)
 app.command()(sweep)
+app.command()(report)
 app.command()(demo)
 
 

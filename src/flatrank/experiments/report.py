@@ -14,13 +14,23 @@ from ..data import atomically, check_writable
 
 
 @dataclass(frozen=True)
+class Table:
+    """Rows under headings; on the page a click on a heading sorts by its column."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Section:
-    """A heading, a sentence or two, rows of a two-column table, and captioned figures."""
+    """A heading, a sentence or two, facts (name, value), captioned figures, a table, text as it is."""
 
     title: str
     text: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     figures: tuple[tuple[str, Figure], ...] = ()
+    table: Table | None = None
+    verbatim: str = ""
 
 
 _TEMPLATE = """<!doctype html>
@@ -38,6 +48,19 @@ _TEMPLATE = """<!doctype html>
   td + td { font-variant-numeric: tabular-nums; text-align: right; padding-right: 0; }
   figure { margin: 1.2rem 0; } img { max-width: 100%; }
   figcaption { color: #55606c; font-size: .9rem; }
+  .wide { overflow-x: auto; }
+  .sortable { font-size: .8rem; }
+  .sortable th { padding: 0 .8rem .2rem 0; border-bottom: 2px solid #b8c2cc; vertical-align: bottom;
+                 text-align: left; }
+  .sortable th + th { text-align: right; padding-right: 0; }
+  .sortable td { white-space: nowrap; }
+  .sortable td + td { padding-left: .8rem; }
+  .sortable button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0;
+                     padding: 0; cursor: pointer; text-align: inherit; }
+  .sortable th + th button { padding-left: .8rem; }
+  .sortable [aria-sort=ascending] button::after { content: " \\25B2"; }
+  .sortable [aria-sort=descending] button::after { content: " \\25BC"; }
+  pre { background: #f4f6f8; padding: .8rem 1rem; overflow-x: auto; font-size: .85rem; }
   footer { color: #7a8591; font-size: .8rem; margin: 3rem 0 1rem; }
 </style>
 </head>
@@ -54,9 +77,35 @@ _TEMPLATE = """<!doctype html>
 <figure><img alt="{{ caption }}" src="data:image/png;base64,{{ image }}">
 <figcaption>{{ caption }}</figcaption></figure>
 {% endfor %}
+{% if section.table %}<div class="wide"><table class="sortable">
+<thead><tr>{% for heading in section.table.headings -%}
+<th scope="col" aria-sort="none"><button type="button">{{ heading }}</button></th>
+{%- endfor %}</tr></thead>
+<tbody>
+{% for row in section.table.rows -%}
+<tr>{% for value in row %}<td>{{ value }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div>{% endif %}
+{% if section.verbatim %}<pre>{{ section.verbatim }}</pre>{% endif %}
 </section>
 {% endfor %}
 <footer>{{ versions }}</footer>
+{% if sortable %}<script>
+// A click on a heading sorts its table: by number where every value begins with one, else by letters.
+for (const button of document.querySelectorAll(".sortable button")) {
+  button.addEventListener("click", () => {
+    const heading = button.parentElement, body = heading.closest("table").tBodies[0];
+    const up = heading.getAttribute("aria-sort") !== "ascending", column = heading.cellIndex;
+    const rows = [...body.rows].map(row => [row.cells[column].textContent.trim(), row]);
+    const known = rows.filter(([text]) => text !== "");
+    const numbers = known.every(([text]) => !isNaN(parseFloat(text)));
+    known.sort(([a], [b]) => (up ? 1 : -1) *
+      (numbers ? parseFloat(a) - parseFloat(b) : a.localeCompare(b)));
+    body.append(...known.map(([, row]) => row), ...rows.filter(([t]) => t === "").map(([, r]) => r));
+    for (const other of heading.parentElement.cells) other.setAttribute("aria-sort", "none");
+    heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+  });
+}
+</script>{% endif %}
 </body>
 </html>
 """
@@ -78,10 +127,13 @@ def write_report(path: str | Path, title: str, sections: list[Section]) -> None:
                 "title": section.title,
                 "text": section.text,
                 "facts": section.facts,
+                "table": section.table,
+                "verbatim": section.verbatim,
                 "images": [(caption, _png(figure)) for caption, figure in section.figures],
             }
             for section in sections
         ],
+        sortable=any(section.table for section in sections),
         versions=f"{versions}, Python {platform.python_version()}, {platform.machine()}",
     )
     with atomically(path) as temporary:

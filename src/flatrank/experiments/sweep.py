@@ -104,22 +104,29 @@ def _on_cluster(todo: list[tuple[list[Cell], int]], scheduler: str) -> Iterator[
         raise ImportError(
             "`scheduler` needs the package distributed: pip install 'flatrank[cluster]'."
         ) from error
-    client = Client(scheduler, timeout=10, set_as_default=False)
     try:
-        threads = {
-            address: worker["nthreads"]
-            for address, worker in client.scheduler_info(n_workers=-1)["workers"].items()
-        }
-        busy = [address for address, number in threads.items() if number > 1]
-        if busy:
-            raise ValueError(
-                f"the worker {busy[0]} has {threads[busy[0]]} threads: two batches at once in one "
-                "process can wait for each other for ever; start workers with --nthreads 1."
-            )
-        return _computed(client, todo)
+        client = Client(scheduler, timeout=5, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"no Dask scheduler answers at {scheduler!r}: start one with `dask scheduler`, and pass the "
+            "address that it prints."
+        ) from error
+    try:
+        check_threads(client.scheduler_info(n_workers=-1)["workers"])
     except BaseException:
         client.close()
         raise
+    return _computed(client, todo)
+
+
+def check_threads(workers: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ValueError for a worker with several threads: batches would run at once in one process."""
+    for address, worker in workers.items():
+        if worker["nthreads"] > 1:
+            raise ValueError(
+                f"the worker {address} has {worker['nthreads']} threads, and two batches at once in one "
+                "process can wait for each other for ever: start workers with --nthreads 1."
+            )
 
 
 def _computed(client: Any, todo: list[tuple[list[Cell], int]]) -> Iterator[_Rows]:
@@ -130,7 +137,7 @@ def _computed(client: Any, todo: list[tuple[list[Cell], int]]) -> Iterator[_Rows
             client.submit(run_batch, cells, size, key=_part_name(cell.key for cell in cells))
             for cells, size in todo
         ]
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             yield future.result()
             future.release()
 

@@ -15,4 +15,6 @@ from .flatness import density as density
 from .flatness import flattening as flattening
 from .flatness import layer_traces as layer_traces
 from .flatness import spectrum as spectrum
+from .sweeps import curves_over_seeds as curves_over_seeds
+from .sweeps import success_map as success_map
 from .theory import sides as sides
