@@ -1,5 +1,8 @@
 """A sweep's cells and its folder: batches against single runs, nothing repeated, nothing doubled."""
 
+from pathlib import Path
+
+import cvxpy
 import jax
 import numpy as np
 import pytest
@@ -9,8 +12,9 @@ from flatrank.experiments import sweep, sweep_cells
 from flatrank.experiments.problems import draw_covering_entries, draw_truth
 from flatrank.experiments.sweep import read_results, run_sweep
 from flatrank.experiments.sweep_cells import COLUMNS, batches, run_batch
-from flatrank.experiments.sweep_settings import sweep_of
+from flatrank.experiments.sweep_settings import read_sweep, sweep_of
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "sweep.toml"
 RECOVER = {
     "ensemble": "entries",
     "shape": [7, 6],
@@ -47,12 +51,31 @@ def same(batch, single, rtol):
                 assert a == b, name
 
 
-def test_a_batch_of_recoveries_is_each_of_them_by_itself():
-    rows = run_batch(sweep_of(SEEDS).cells, 4)
-    assert [row["seed"] for row in rows] == [0, 1, 2]
-    for row, cell in zip(rows, sweep_of(SEEDS).cells, strict=True):
-        truth, key = draw_truth(jax.random.key(cell.seed), (7, 6), 1)
-        A = draw_covering_entries(key, (7, 6), 27, 1)
+def test_the_example_at_small_size_is_each_cell_by_itself(tmp_path):
+    text = EXAMPLE.read_text()
+    for long, short in (
+        ("[12, 12]", "[7, 6]"),
+        ("[1, 2]", "[1]"),
+        ("[1.5, 2.0, 2.5, 3.0]", "[2.3]"),
+        ("[2, 3, 4]", "[2]"),
+        ('["flatness", "weight-decay", "nuclear-norm"]', '["weight-decay", "nuclear-norm"]'),
+        ("seeds = 10", "seeds = 2"),
+    ):
+        assert long in text
+        text = text.replace(long, short)
+    (tmp_path / "small.toml").write_text(text)
+    run_sweep(read_sweep(tmp_path / "small.toml"), tmp_path)
+    rows = read_results(tmp_path)
+    assert sorted((row["penalty"], row["seed"]) for row in rows) == [
+        ("nuclear-norm", 0),
+        ("nuclear-norm", 1),
+        ("weight-decay", 0),
+        ("weight-decay", 1),
+    ]
+    for row in rows:
+        assert set(row) == set(COLUMNS)
+        truth, key = draw_truth(jax.random.key(row["seed"]), (7, 6), 1)
+        A = draw_covering_entries(key, (7, 6), 28, 1)
         solution = fr.recover(A, A.apply(truth), 2, fr.WeightDecay())
         assert row["result"] == solution.message
         error = jax.numpy.linalg.norm(solution.matrix - truth)
@@ -60,7 +83,19 @@ def test_a_batch_of_recoveries_is_each_of_them_by_itself():
         np.testing.assert_allclose(row["nuclear_norm"], fr.nuclear_norm(solution.matrix), rtol=1e-6)
         trace = fr.trace_of_hessian(solution.network, A)
         np.testing.assert_allclose(row["trace"], trace, rtol=1e-5)
-        assert set(row) == set(COLUMNS)
+        matrix = cvxpy.Variable((7, 6))
+        seen = [matrix[i, j] for i, j in zip(A.rows.tolist(), A.columns.tolist(), strict=True)]
+        least = cvxpy.Problem(
+            cvxpy.Minimize(cvxpy.normNuc(matrix)),
+            [cvxpy.hstack(seen) == np.asarray(A.apply(truth))],
+        ).solve(solver="CLARABEL")
+        np.testing.assert_allclose(row["nuclear_norm"], least, rtol=1e-5)
+
+
+def test_the_page_shows_the_example():
+    page = (EXAMPLE.parents[1] / "docs" / "experiments.md").read_text()
+    assert f"```toml\n{EXAMPLE.read_text()}```" in page
+    assert len(read_sweep(EXAMPLE).cells) == 2 * 4 * (3 * 2 + 1) * 10
 
 
 def test_a_batch_of_trainings_is_each_of_them_by_itself():

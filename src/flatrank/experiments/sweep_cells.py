@@ -211,15 +211,12 @@ def _together(method: str, size: int) -> int:
 
 
 def _recovered(cell: Cell, problem: _Problem) -> tuple[dict[str, Array], Any]:
-    nuclear = cell.penalty == "nuclear-norm"
-    # min ||W_1||_F^2 + ||W_2||_F^2 subject to W_2 W_1 = M is 2 ||M||_*.
-    depth = 2 if nuclear or cell.depth is None else cell.depth
-    penalty = Flatness() if cell.penalty == "flatness" else WeightDecay()
+    assert cell.depth is not None
     solution = recover(
         problem.A,
         problem.y,
-        depth,
-        penalty,
+        cell.depth,
+        Flatness() if cell.penalty == "flatness" else WeightDecay(),
         noise=problem.noise if cell.noise > 0 else None,
         width=cell.width,
         max_outer_steps=cell.max_outer_steps or 0,

@@ -104,9 +104,16 @@ class Cell:
 
     @property
     def program(self) -> "Cell":
-        """The cell without the numbers that are not compiled in: the same for all that run together."""
+        """The cell without the numbers that are not compiled in: the same for all that run together.
+
+        The nuclear norm is weight decay of depth 2: min ||W_1||_F^2 + ||W_2||_F^2 over W_2 W_1 = M is 2
+        ||M||_*.
+        """
+        nuclear = self.penalty == "nuclear-norm"
         return replace(
             self,
+            penalty="weight-decay" if nuclear else self.penalty,
+            depth=2 if nuclear else self.depth,
             rank=1,
             noise=float(self.noise > 0),
             learning_rate=None,
