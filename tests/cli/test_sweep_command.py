@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from command import flatrank
+from flatrank.cli import app
 from flatrank.experiments.sweep import check_threads, read_results
 from flatrank.experiments.sweep_settings import read_sweep
 
@@ -133,7 +134,8 @@ def test_workers_with_threads_are_refused():
         check_threads({"tcp://a": {"nthreads": 1}, "tcp://b": {"nthreads": 4}})
 
 
-def test_bad_settings_and_no_scheduler_leave_nothing_behind(tmp_path):
+def test_bad_settings_and_no_scheduler_leave_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "wrong.toml").write_text(SWEEP.replace("steps", "stesp"))
     (tmp_path / "right.toml").write_text(SWEEP)
     nobody = ("--scheduler", "tcp://127.0.0.1:9")
@@ -141,8 +143,8 @@ def test_bad_settings_and_no_scheduler_leave_nothing_behind(tmp_path):
         ("wrong.toml", (), "wrong.toml: [grid] has 'stesp'; did you mean 'steps'?"),
         ("right.toml", nobody, "no Dask scheduler answers at 'tcp://127.0.0.1:9'"),
     ):
-        run = flatrank("sweep", name, "--output", "out", *more, cwd=tmp_path)
-        assert run.returncode == 2
+        run = CliRunner().invoke(app, ["sweep", name, "--output", "out", *more])
+        assert run.exit_code == 2
         assert run.stderr.startswith("Error: ")
         assert sentence in run.stderr
         assert not (tmp_path / "out").exists()

@@ -43,19 +43,17 @@ def sweep(
         BarColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
-        # Batches take seconds to minutes each, compilation included: look far back for the speed.
         TimeRemainingColumn(),
     )
+    # Batches take seconds to minutes each, compilation included: all of them tell the speed.
     with Progress(*columns, console=console, transient=True, speed_estimate_period=1e9) as bar:
-        task = bar.add_task("", total=len(asked.cells))
 
         def tell(done: int, total: int) -> None:
-            del total
-            # What was there before says nothing about the speed.
-            if bar.tasks[task].completed == 0:
-                bar.reset(task, completed=done)
+            if not bar.tasks:
+                # What was there before says nothing about the speed.
+                bar.add_task("", total=total, completed=done)
             else:
-                bar.update(task, completed=done)
+                bar.update(bar.task_ids[0], completed=done)
 
         run = run_sweep(asked, output, tell, scheduler=scheduler)
     computed = run.asked - run.there
