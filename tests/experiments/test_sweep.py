@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import flatrank as fr
+from compiled_order import independent_factorisations
 from flatrank.experiments import sweep, sweep_cells
 from flatrank.experiments.problems import draw_covering_entries, draw_truth
 from flatrank.experiments.sweep import read_results, run_sweep
@@ -101,6 +102,9 @@ def test_the_page_shows_the_example():
 def test_a_batch_of_trainings_is_each_of_them_by_itself():
     cells = sweep_of(RATES).cells
     batch = run_batch(cells, 4)
+    problems = [sweep_cells._draw(cell) for cell in cells]
+    program, _ = sweep_cells._prepared(cells[0].program, problems, 4)
+    assert not independent_factorisations(program.as_text())
     for row, cell in zip(batch, cells, strict=True):
         same(row, run_batch([cell], 1)[0], 1e-9)
     assert len({row["train_loss"] for row in batch}) == 4

@@ -15,7 +15,10 @@ TEXT = "[fixed]\nnote = 'a < b'\n"
 
 
 def rows_of(settings, result):
-    """Rows as a sweep keeps them; result(cell) gives the error, None where nothing was computed."""
+    """Rows as a sweep keeps them; result(cell) gives the error.
+
+    NaN stands for a run that ended in numbers that are not finite, None for a problem not drawn.
+    """
     rows = []
     for cell in sweep_of(settings).cells:
         error = result(cell)
@@ -26,13 +29,17 @@ def rows_of(settings, result):
             "trace": 2.0 + cell.seed,
             "nuclear_norm": 1.0,
             "effective_rank": 1.0,
-            "seconds": 0.25,
         }
-        if error is None:
+        if error is None or np.isnan(error):
             values = dict.fromkeys(values)
         versions = {"flatrank": "0.1.0", "jax": "0.10.2"}
-        ended = NO_MASK if error is None else "Converged."
-        rows.append({**vars(cell), **values, **versions, "result": ended})
+        drawn = error is not None
+        ended = {
+            "result": "It ended." if drawn else NO_MASK,
+            "successful": error == error if drawn else None,
+            "seconds": 0.25 if drawn else None,
+        }
+        rows.append({**vars(cell), **values, **versions, **ended})
     return rows
 
 
@@ -79,7 +86,9 @@ def trainings():
         for depth in (2, 3)
         for seed in range(3)
     ]
-    return rows_of(settings, lambda cell: None if cell.learning_rate == 0.1 and cell.seed else 0.5)
+    return rows_of(
+        settings, lambda cell: np.nan if cell.learning_rate == 0.1 and cell.seed else 0.5
+    )
 
 
 def table_of(sections, title):
@@ -125,6 +134,10 @@ def test_the_table_counts_what_was_recovered():
         line["seeds"] for line in table if (line["rank"], line["oversampling"]) == ("2", "1.5")
     }
     assert fewer == {"3"}
+    # A recovery that ended in numbers that are not finite is a failure.
+    lost = [{**row, "error": None} if row["seed"] == 0 else row for row in recoveries()]
+    table = table_of(sweep_sections(lost, {}), "All settings: recover")
+    assert (table[0]["seeds"], table[0]["recovered"]) == ("5", "0.200")
     strict = table_of(sweep_sections(recoveries(), {}, 1e-13), "All settings: recover")
     assert {line["recovered"] for line in strict} == {"0.000"}
 

@@ -1,8 +1,9 @@
 """Cells of a sweep computed: those of one program together, one row of results a cell."""
 
 import functools
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ from .problems import MOST_MASKS, draw_covering_entries, draw_measurements, draw
 from .sweep_settings import Cell
 
 _LARGEST_BATCH = 16
+# The small programs that draw problems keep memory maps, of which a process may have few.
+_FORGET_AFTER = 50
 # Parts of a seed's key: far from 0 and 1, which the truth and the measurements take.
 _NOISE, _NETWORK, _CHANCE = 1001, 1002, 1003
 NO_MASK = (
@@ -124,12 +127,7 @@ def run_batch(cells: Sequence[Cell], size: int) -> list[dict[str, Any]]:
         rows = [_row(cell) for cell in cells]
         if not drawn:
             return rows
-        problems = [problem for _, problem in drawn]
-        problems += problems[-1:] * (size - len(problems))
-        batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *problems)
-        leaves, structure = jax.tree.flatten(batch)
-        shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-        program = _compiled(cells[0].program, structure, shapes)
+        program, batch = _prepared(cells[0].program, [problem for _, problem in drawn], size)
         begun = time.perf_counter()
         values, results = jax.block_until_ready(program(batch))
         seconds = (time.perf_counter() - begun) / len(drawn)
@@ -142,8 +140,9 @@ def run_batch(cells: Sequence[Cell], size: int) -> list[dict[str, Any]]:
 
 
 def _known(value: Any) -> Any:
-    """None for what is not a number, and for the -1 of a rank that was not looked for."""
-    return None if value != value or (value is not True and value == -1) else value
+    """None for what is not finite, and for the -1 of a rank that was not looked for."""
+    nothing = not math.isfinite(value) or (isinstance(value, int) and value == -1)
+    return None if nothing else value
 
 
 def _row(cell: Cell) -> dict[str, Any]:
@@ -187,8 +186,21 @@ def _draw(cell: Cell) -> _Problem | None:
     )
 
 
+def _prepared(
+    cell: Cell, problems: list[_Problem], size: int
+) -> tuple[jax.stages.Compiled, _Problem]:
+    """The program of a batch, and the problems stacked to its size."""
+    problems = problems + problems[-1:] * (size - len(problems))
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *problems)
+    leaves, structure = jax.tree.flatten(batch)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    if _compiled.cache_info().misses % _FORGET_AFTER == _FORGET_AFTER - 1:
+        jax.clear_caches()
+    return _compiled(cell, structure, shapes), batch
+
+
 @functools.lru_cache(maxsize=1)  # programs hold much memory
-def _compiled(cell: Cell, structure: Any, shapes: tuple) -> Callable[[_Problem], Any]:
+def _compiled(cell: Cell, structure: Any, shapes: tuple) -> jax.stages.Compiled:
     """The compiled program of a batch of problems with these shapes."""
     solve = _recovered if cell.method == "recover" else _trained
     size = shapes[0].shape[0]

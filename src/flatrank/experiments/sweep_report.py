@@ -4,7 +4,6 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,19 +89,19 @@ class Setting:
     rows: tuple[Row, ...]
     accuracy: float
 
-    @cached_property
-    def measured(self) -> list[Row]:
-        """The rows with a result: a problem was drawn, and training did not diverge."""
-        return [row for row in self.rows if row["error"] is not None]
+    @property
+    def seeds(self) -> int:
+        """How many seeds were computed: those for which a problem was drawn."""
+        return sum(row["successful"] is not None for row in self.rows)
 
     @property
     def recovered(self) -> int:
         """How many seeds are within the accuracy."""
-        return sum(row["error"] <= self.accuracy for row in self.measured)
+        return sum(error <= self.accuracy for error in self.of("error"))
 
     def of(self, name: str) -> list[float]:
-        """The results of that name over seeds."""
-        return [row[name] for row in self.measured if row[name] is not None]
+        """The results of that name over the seeds that have one: not those that diverged."""
+        return [row[name] for row in self.rows if row[name] is not None]
 
 
 def sweep_sections(
@@ -177,7 +176,7 @@ class _Method:
         """Maps and curves of shares (of recoveries), curves of means, the table."""
         sections = []
         if self.method == "recover" and self.axes:
-            noiseless = [s for s in self.settings if s.rows[0]["noise"] == 0 and s.measured]
+            noiseless = [s for s in self.settings if s.rows[0]["noise"] == 0 and s.seeds]
             if noiseless:
                 sections.append(self._shares(noiseless))
         if self.axes:
@@ -218,7 +217,7 @@ class _Method:
         figures = []
         x, others = self.axes[0], self.axes[1:]
         names = _MEANS if self.method == "train" else ("error", "nuclear_norm", "trace")
-        settings = [s for s in self.settings if s.measured]
+        settings = [s for s in self.settings if s.of("error")]
         for name in names:
             positive = name in _FLOORS
             for where, part in _split(settings, others[1:]):
@@ -273,10 +272,10 @@ class _Method:
         rows = []
         for s in self.settings:
             cells = [_text(s.values[name]) for name in (*self.lines, *self.axes)]
-            cells.append(f"{len(s.measured) if self.method == 'recover' else len(s.rows)}")
+            cells.append(f"{s.seeds}")
             if self.method == "train":
-                cells.append(f"{len(s.rows) - len(s.measured)}")
-            elif s.measured:
+                cells.append(f"{s.seeds - len(s.of('error'))}")
+            elif s.seeds:
                 cells += [f"{value:.3f}" for value in _share(s)]
             else:
                 cells += ["", "", ""]
@@ -301,8 +300,8 @@ class _Method:
 
 
 def _share(setting: Setting) -> tuple[float, float, float]:
-    seeds = len(setting.measured)
-    return setting.recovered / seeds, *wilson_interval(setting.recovered, seeds)
+    share = setting.recovered / setting.seeds
+    return share, *wilson_interval(setting.recovered, setting.seeds)
 
 
 def _split(settings: list[Setting], names: Sequence[str]) -> Iterable[tuple[str, list[Setting]]]:
@@ -339,7 +338,7 @@ def _in_words(fixed: Row) -> str:
 
 def _seeds(settings: list[Setting]) -> str:
     """How many seeds a setting has, "10 seeds" or "8 to 10 seeds"."""
-    numbers = sorted({len(setting.measured) for setting in settings})
+    numbers = sorted({setting.seeds for setting in settings})
     few = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
     return f"{few} seed{'' if numbers[-1] == 1 else 's'} a setting"
 
