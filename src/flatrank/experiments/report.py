@@ -40,7 +40,7 @@ _TEMPLATE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title>
 <style>
-  body { font: 16px/1.5 system-ui, sans-serif; color: #1d2733; max-width: 1000px;
+  body { font: 16px/1.5 system-ui, sans-serif; color: #1d2733; max-width: 1080px;
          margin: 2rem auto; padding: 0 1rem; }
   h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
   table { border-collapse: collapse; margin: 1rem 0; }
@@ -50,14 +50,15 @@ _TEMPLATE = """<!doctype html>
   figcaption { color: #55606c; font-size: .9rem; }
   .wide { overflow-x: auto; }
   .sortable { font-size: .8rem; }
-  .sortable th { padding: 0 .8rem .2rem 0; border-bottom: 2px solid #b8c2cc; vertical-align: bottom;
+  .sortable th { padding: 0 .6rem .2rem 0; border-bottom: 2px solid #b8c2cc; vertical-align: bottom;
                  text-align: left; }
   .sortable th + th { text-align: right; padding-right: 0; }
   .sortable td { white-space: nowrap; }
-  .sortable td + td { padding-left: .8rem; }
+  .sortable td:first-child { white-space: normal; }
+  .sortable td + td { padding-left: .6rem; }
   .sortable button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0;
                      padding: 0; cursor: pointer; text-align: inherit; }
-  .sortable th + th button { padding-left: .8rem; }
+  .sortable th + th button { padding-left: .6rem; }
   .sortable [aria-sort=ascending] button::after { content: " \\25B2"; }
   .sortable [aria-sort=descending] button::after { content: " \\25BC"; }
   pre { background: #f4f6f8; padding: .8rem 1rem; overflow-x: auto; font-size: .85rem; }
