@@ -11,9 +11,9 @@ import flatrank as fr
 from compiled_order import independent_factorisations
 from flatrank.experiments import sweep, sweep_cells
 from flatrank.experiments.problems import draw_covering_entries, draw_truth
-from flatrank.experiments.sweep import read_results, run_sweep
+from flatrank.experiments.sweep import read_results, read_texts, run_sweep
 from flatrank.experiments.sweep_cells import COLUMNS, batches, run_batch
-from flatrank.experiments.sweep_settings import read_sweep, sweep_of
+from flatrank.experiments.sweep_settings import Sweep, read_sweep, sweep_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sweep.toml"
 RECOVER = {
@@ -167,6 +167,17 @@ def test_only_what_is_missing_is_computed(tmp_path, monkeypatch):
     assert trained["method"] == "train"
     assert trained["penalty"] is None
     assert trained["m"] == 5
+
+
+def test_every_file_that_filled_a_folder_is_kept_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        sweep, "run_batch", lambda cells, size: [sweep_cells._row(cell) for cell in cells]
+    )
+    (tmp_path / "sweep-mine.toml").write_text("another file of the user's")
+    cells = sweep_of(SEEDS).cells
+    for text in ("# one", "# two", "# one"):
+        run_sweep(Sweep(cells, text), tmp_path)
+    assert read_texts(tmp_path) == {"sweep-1.toml": "# one", "sweep-2.toml": "# two"}
 
 
 def test_what_a_killed_write_left_is_not_read_and_goes(tmp_path, monkeypatch):

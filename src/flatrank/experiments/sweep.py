@@ -86,9 +86,11 @@ def read_results(directory: str | Path, columns: str = "*") -> _Rows:
 
 def read_texts(directory: str | Path) -> dict[str, str]:
     """The sweep files that a directory was filled from, name -> text, in order."""
-    paths = Path(directory).glob("sweep-*.toml")
-    numbered = sorted(paths, key=lambda path: int(path.stem.removeprefix("sweep-")))
-    return {path.name: path.read_text(encoding="utf-8") for path in numbered}
+    numbered = {}
+    for path in Path(directory).glob("sweep-*.toml"):
+        if (number := path.stem.removeprefix("sweep-")).isdecimal():
+            numbered[int(number)] = path
+    return {numbered[k].name: numbered[k].read_text(encoding="utf-8") for k in sorted(numbered)}
 
 
 def _here(todo: list[tuple[list[Cell], int]]) -> Iterator[_Rows]:
