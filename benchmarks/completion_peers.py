@@ -13,10 +13,11 @@ from completion_data import Predict, Split, products
 # Constructor arguments of MatrixCompleter, one line a setting.
 FLATRANK: dict[str, dict[str, Any]] = {
     "flatrank": {},
-    "flatrank, 40 draws": {"draws": 40},
-    "flatrank, weight decay": {"penalty": "weight-decay"},
-    "flatrank, depth 3": {"depth": 3},
-    "flatrank, depth 3, weight decay": {"depth": 3, "penalty": "weight-decay"},
+    "flatrank, flattest": {"penalty": "flatness"},
+    "flatrank, flattest, smoothed": {"penalty": "flatness", "smoothing": 0.5},
+    "flatrank, least weight decay": {"penalty": "weight-decay"},
+    "flatrank, flattest, depth 3": {"depth": 3, "penalty": "flatness"},
+    "flatrank, least weight decay, depth 3": {"depth": 3, "penalty": "weight-decay"},
 }
 
 

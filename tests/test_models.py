@@ -57,8 +57,8 @@ def again(tmp_path, completer):
 @pytest.mark.parametrize(
     "completer",
     [
-        MatrixCompleter(draws=20, random_state=0),
         MatrixCompleter(random_state=0),
+        MatrixCompleter(penalty="flatness", random_state=0),
         MatrixCompleter(3, WeightDecay(), 0.01, random_state=np.int64(0)),
         MatrixCompleter(penalty=Flatness(), alpha=np.float64(0.01), width=2, biases=False),
     ],

@@ -17,9 +17,9 @@ from .norms import effective_rank, nuclear_norm
 from .queries import FittedTable
 from .recover import AbstractPenalty, Flatness, WeightDecay
 from .recover.alternating import BiasedNetwork, last_layer_problem, solve_lines
-from .recover.average import folded_in, smoothed_shares
+from .recover.average import folded_in
 from .recover.buckets import line_buckets
-from .recover.complete import DEFAULT_WIDTH, complete
+from .recover.complete import DEFAULT_WIDTH, averages, complete
 
 _PENALTIES = {"flatness": Flatness, "weight-decay": WeightDecay}
 
@@ -37,18 +37,20 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
     ----------
     depth : int, default 2
         Number of layers, at least 2.
-    penalty : "flatness" | "weight-decay" | Flatness() | WeightDecay(), default "flatness"
-        The inductive bias: trace of the Hessian, or sum of squares of the layers.
+    penalty : None | "flatness" | "weight-decay" | Flatness() | WeightDecay(), default None
+        The inductive bias: trace of the Hessian, or sum of squares of the layers. None averages over
+        the factorisations of depth 2 that could have made the table, drawn by label noise, instead of
+        taking the one of the smallest penalty (flatness where depth or alpha says otherwise): more
+        accurate, and intervals know which entries are uncertain.
     alpha : float | "auto", default "auto"
         Penalty strength: mean square error + alpha * penalty, in the units of X. "auto" chooses it
-        on held-out entries along a warm-started path; with `draws` it averages over all strengths.
-    draws : int, default 0
-        How many factorisations, drawn by label noise, to average over instead of taking the best: 40
-        are usually enough. More accurate on ratings, and intervals know which entries are uncertain.
-        For depth 2 and alpha "auto".
-    smoothing : float, default 0.5
-        Of the prior that the draws have with "flatness": 0 holds every row and column by its number
-        of entries, 1 all alike (Foygel and Srebro 2011).
+        on held-out entries along a warm-started path; averages are over all strengths.
+    draws : int | None, default None
+        How many factorisations to average over: 8 to 40, by the number of entries; 0 takes the
+        flattest one.
+    smoothing : float, default 0.0
+        The share of the trace of the Hessian that is measured as if the entries were spread evenly
+        (Foygel and Srebro 2011): 0 holds rows and columns by their numbers of entries, 1 all alike.
     width : int | None, default None
         Bound on the rank; None allows 32, or less where the entries could not determine so much.
     biases : bool, default True
@@ -94,7 +96,7 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
     def __init__(
         self,
         depth: Any = 2,
-        penalty: Any = "flatness",
+        penalty: Any = None,
         alpha: Any = "auto",
         *,
         width: Any = None,
@@ -102,8 +104,8 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         validation_fraction: Any = 0.1,
         tolerance: Any = 3e-4,
         max_sweeps: Any = 30,
-        draws: Any = 0,
-        smoothing: Any = 0.5,
+        draws: Any = None,
+        smoothing: Any = 0.0,
         random_state: Any = None,
     ):
         self.depth = depth
@@ -213,11 +215,10 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
                 )
         if before is None:
             self.n_features_in_ = A.shape[1]
-        draws = self._number_of_draws()
         alpha, start = self.alpha, None
         if before is not None:
-            alpha = self.alpha if draws else before.alpha
-            start = before.draws if draws else None
+            start = before.draws
+            alpha = before.alpha if start is None else self.alpha
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         self.completion_ = complete(
             rows,
@@ -234,7 +235,7 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
             self.tolerance,
             self.max_sweeps,
             on_step,
-            draws,
+            self.draws,
             self.smoothing,
             start,
         )
@@ -289,7 +290,6 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         """The model's values on `count` rows of which some entries are known, (count, n), float64."""
         fitted = self.completion_
         n = fitted.network.shape[1]
-        penalty = self._checked_parameters()
         # In the units of the fit, of which the penalty of the biases is part.
         scale = fitted.spread
         unit = ((values - fitted.mean) / scale).astype(np.float32)
@@ -297,10 +297,8 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         width = fitted.network.width
         lines = line_buckets(rows, columns, unit, weights, (count, n), width)
         if fitted.draws is not None:
-            degrees = np.bincount(rows, minlength=count)
-            mean_degree = self.n_observed_ / len(fitted.row_bias)
-            shares = smoothed_shares(degrees, mean_degree, penalty, self.smoothing)
-            return fitted.mean + scale * folded_in(fitted.draws, lines, shares, self.biases)
+            return fitted.mean + scale * folded_in(fitted.draws, lines, self.biases)
+        penalty = self._checked_parameters() or Flatness()
         network = fitted.network.scaled(1 / scale)
         model = BiasedNetwork(
             network,
@@ -309,7 +307,12 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         )
         strength = fitted.alpha * scale ** (penalty.degree(self.depth) - 2)
         problem = last_layer_problem(
-            model, penalty, jnp.float32(strength), jnp.float32(self.n_observed_), self.biases
+            model,
+            penalty,
+            jnp.float32(strength),
+            jnp.float32(self.n_observed_),
+            self.biases,
+            self.smoothing,
         )
         solved = np.asarray(solve_lines(lines, problem), np.float64) * scale
         below = np.asarray(problem.features[:-1, :-1], np.float64)
@@ -328,7 +331,7 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
             ensure_all_finite="allow-nan",
         )
 
-    def _checked_parameters(self) -> AbstractPenalty:
+    def _checked_parameters(self) -> AbstractPenalty | None:
         penalty = self.penalty
         if isinstance(penalty, str):
             if penalty not in _PENALTIES:
@@ -355,22 +358,17 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
             raise ValueError(
                 f"`validation_fraction` must be between 0 and 1, found {self.validation_fraction!r}."
             )
-        return penalty
-
-    def _number_of_draws(self) -> int:
-        possible = self.depth == 2 and self.alpha == "auto"
-        if (
-            isinstance(self.draws, bool)
-            or not isinstance(self.draws, int | np.integer)
-            or self.draws < 0
+        draws = self.draws
+        if draws is not None and (
+            isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 0
         ):
-            raise ValueError(f"`draws` must be an integer of at least 0, found {self.draws!r}.")
-        if self.draws and not possible:
+            raise ValueError(f"`draws` must be None or an integer of at least 0, found {draws!r}.")
+        if draws and not averages(self.depth, penalty, self.alpha, draws):
             raise ValueError(
-                f"`draws` is {self.draws}, depth {self.depth} and alpha {self.alpha!r}: draws are of "
-                'depth 2 and of all strengths; use depth=2 and alpha="auto", or draws=0.'
+                f"`draws` is {draws}, and averages are over depth 2, all strengths and no one penalty: "
+                'use depth=2, alpha="auto" and penalty=None, or draws=None.'
             )
-        return int(self.draws)
+        return penalty
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

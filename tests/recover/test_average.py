@@ -9,15 +9,9 @@ import flatrank as fr
 from compiled_order import independent_factorisations
 from flatrank.recover import posterior
 from flatrank.recover.alternating import entry_table
-from flatrank.recover.average import (
-    average,
-    entry_moments,
-    folded_in,
-    line_weights,
-    smoothed_shares,
-)
+from flatrank.recover.average import average, entry_moments, folded_in, number_of_draws
 from flatrank.recover.buckets import line_buckets
-from flatrank.recover.posterior import LineWeights, line_means_and_draws, standard_chances, sweep
+from flatrank.recover.posterior import draw_lines, standard_chances, sweep
 
 NOISE = 0.3
 
@@ -37,7 +31,7 @@ def averaged(draws=20, start=None, width=None, held=0.1, seed=0, data=None):
     unit = ((values - values.mean()) / values.std()).astype(np.float32)
     out = np.random.default_rng(seed).random(len(unit)) < held
     found = average(
-        rows, columns, unit, truth.shape, out, fr.Flatness(), 0.5, width, 32, True, draws, seed,
+        rows, columns, unit, truth.shape, out, width, 32, True, draws, seed,
         lambda what, fraction: None, start,
     )  # fmt: skip
     return found, values.mean(), values.std()
@@ -74,45 +68,91 @@ def test_means_and_draws_of_lines_are_those_of_their_gaussians(biased):
     others[:, -1] *= biased
     root = rng.standard_normal((k + 1, k + 1))
     precision = (root @ root.T + np.eye(k + 1)).astype(np.float32)
-    weights, noise = rng.random(m).astype(np.float32) + 0.5, np.float32(2.5)
+    centre = rng.standard_normal(k + 1).astype(np.float32)
+    level, noise = (rng.random(size).astype(np.float32) + 0.5 for size in (m, n))
     lines = line_buckets(rows, columns, values, np.ones(len(rows), np.float32), (m, n), k)
 
-    def solved(normal):
-        arrays = (jnp.asarray(x) for x in (others, precision, weights, noise))
-        given = jnp.asarray(normal, jnp.float32)
-        return line_means_and_draws(lines, *arrays, jnp.float32(biased), given)
+    def solved(normal, own=0.0, over=0.0):
+        arrays = (
+            jnp.asarray(x, jnp.float32)
+            for x in (others, np.full((m, k + 1), own), centre, precision)
+        )
+        found = draw_lines(
+            lines, *arrays, (jnp.asarray(level), jnp.asarray(noise)), jnp.float32(biased),
+            jnp.float32(over), jnp.asarray(normal, jnp.float32),
+        )  # fmt: skip
+        return [np.asarray(x) for x in found]
 
-    factors = [np.asarray(solved(np.tile(e, (m, 1)))[1]) for e in np.eye(k + 1)]
-    mean, draw = (np.asarray(x) for x in solved(np.zeros((m, k + 1))))
+    factors = [solved(np.tile(e, (m, 1)))[1] for e in np.eye(k + 1)]
+    mean, draw, squares = solved(np.zeros((m, k + 1)))
     np.testing.assert_allclose(mean, draw, atol=1e-6)
+    # Overrelaxed: as far on the other side as the correlation says, and as much less spread.
+    other, shifted, _ = solved(np.zeros((m, k + 1)), own=1.0, over=0.6)
+    np.testing.assert_allclose(other, mean, atol=1e-6)
+    where = slice(None) if biased else slice(-1)
+    np.testing.assert_allclose(shifted[:, where], (mean - 0.6 * (1 - mean))[:, where], atol=1e-5)
+    smaller = solved(np.tile(np.eye(k + 1)[0], (m, 1)), own=1.0, over=0.6)[1] - shifted
+    np.testing.assert_allclose(smaller, 0.8 * (factors[0] - mean), atol=1e-5)
     features = np.column_stack([others[:, :-1], np.full(n, float(biased))])
     for a in range(m):
         seen = rows == a
-        X = features[columns[seen]]
-        system = noise * X.T @ X + weights[a] * precision
-        expected = np.linalg.solve(system, noise * X.T @ (values[seen] - others[columns[seen], -1]))
+        X, certainty = features[columns[seen]], level[a] * noise[columns[seen]]
+        target = values[seen] - others[columns[seen], -1]
+        system = (X.T * certainty) @ X + precision
+        expected = np.linalg.solve(system, X.T @ (certainty * target) + precision @ centre)
         covariance = sum(np.outer(f[a] - mean[a], f[a] - mean[a]) for f in factors)
+        inverse = np.linalg.inv(system)
         if not biased:
-            expected[-1] = 0.0
-            inverse = np.linalg.inv(system)
-            inverse[-1], inverse[:, -1] = 0.0, 0.0
-            np.testing.assert_allclose(covariance, inverse, atol=1e-5)
-            continue
+            expected[-1], inverse[-1], inverse[:, -1] = 0.0, 0.0, 0.0
         np.testing.assert_allclose(mean[a], expected, atol=1e-5)
-        np.testing.assert_allclose(covariance, np.linalg.inv(system), atol=1e-5)
+        np.testing.assert_allclose(covariance, inverse, atol=1e-5)
+        np.testing.assert_allclose(
+            squares[a], noise[columns[seen]] @ (target - X @ expected) ** 2, rtol=1e-3
+        )
 
 
-def test_precisions_are_wishart_and_gamma():
+def test_overrelaxed_draws_have_the_same_distribution_and_average_better():
+    rows, columns, values, truth = ratings(m=40, n=30, rank=1)
+    unit = ((values - values.mean()) / values.std()).astype(np.float32)
+    n, k = truth.shape[1], 2
     rng = np.random.default_rng(0)
-    shape, width, count = (7, 5), 2, 11.0
-    several = [standard_chances(rng, shape, count, width) for _ in range(800)]
+    others = jnp.asarray(rng.standard_normal((n, k + 1)), jnp.float32)
+    weights = np.ones(len(rows), np.float32)
+    lines = line_buckets(rows, columns, unit, weights, truth.shape, k)
+    prior = jnp.zeros(k + 1, jnp.float32), jnp.eye(k + 1, dtype=jnp.float32)
+    noise = jnp.ones(len(truth), jnp.float32), jnp.ones(n, jnp.float32)
+
+    def chain(over):
+        own, draws = jnp.zeros((len(truth), k + 1), jnp.float32), []
+        for _ in range(300):
+            normal = jnp.asarray(rng.standard_normal(own.shape), jnp.float32)
+            mean, own, _ = draw_lines(
+                lines, others, own, *prior, noise, jnp.float32(1), jnp.float32(over), normal
+            )
+            draws.append(np.asarray(own - mean))
+        return np.stack(draws[20:])
+
+    plain, over = chain(0.0), chain(0.9)
+    np.testing.assert_allclose(over.std(), plain.std(), rtol=0.03)
+    assert np.mean(over.mean(0) ** 2) < 0.2 * np.mean(plain.mean(0) ** 2)
+
+
+def test_priors_are_normal_wishart_and_gamma():
+    rng = np.random.default_rng(0)
+    m, degrees, width = 7, np.asarray([3.0, 8.0, 0.0, 2.0, 5.0]), 2
+    several = [standard_chances(rng, m, degrees, width) for _ in range(800)]
     # E[A A^T] is the degrees of freedom times the identity, Var(gamma) its shape.
     for name, lines in (("row_precision", 7), ("column_precision", 5)):
         factors = np.stack([np.asarray(getattr(one, name)) for one in several])
         mean = np.mean(factors @ np.swapaxes(factors, 1, 2), axis=0)
         np.testing.assert_allclose(mean, (lines + width + 2) * np.eye(3), atol=0.6)
-    noise = np.asarray([float(one.noise_precision) for one in several])
-    np.testing.assert_allclose([noise.mean(), noise.var()], 1 + count / 2, rtol=0.2)
+    for name, shape in (("noise_precision", 2 + degrees / 2), ("noise_level", 11.0)):
+        noise = np.stack([np.asarray(getattr(one, name)) for one in several])
+        np.testing.assert_allclose(noise.mean(0), shape, rtol=0.1)
+        np.testing.assert_allclose(noise.var(0), shape, rtol=0.25)
+    for name in ("row_mean", "column_mean"):
+        normal = np.stack([np.asarray(getattr(one, name)) for one in several])
+        np.testing.assert_allclose([normal.mean(), normal.std()], [0, 1], atol=0.06)
 
 
 def test_a_sweep_factorises_one_batch_at_a_time():
@@ -120,11 +160,11 @@ def test_a_sweep_factorises_one_batch_at_a_time():
     table = entry_table(
         rows, columns, values.astype(np.float32), np.ones(len(rows), bool), truth.shape, 8
     )
-    weights = line_weights(rows, columns, truth.shape, fr.Flatness(), 0.5, True)
     random = np.random.default_rng(0)
     state = posterior.first_state(truth.shape, 8, random)
-    chances = standard_chances(random, truth.shape, float(len(rows)), 8)
-    lowered = sweep.lower(table, weights, state, chances, jax.random.key(0))
+    chances = standard_chances(random, len(truth), np.bincount(columns).astype(float), 8)
+    numbers = jnp.float32(1), jnp.float32(0.9)
+    lowered = sweep.lower(table, state, chances, *numbers, jax.random.key(0))
     text = lowered.compile().compiled.as_text()
     assert text.count('custom_call_target="lapack_') > 3
     assert independent_factorisations(text) == []
@@ -142,8 +182,8 @@ def test_the_average_is_near_the_truth_and_knows_the_noise(found):
 
 def test_the_average_beats_the_best_single_penalty():
     rows, columns, values, truth = ratings(share=0.15)
-    single = fr.MatrixCompleter(draws=0, random_state=0)
-    several = fr.MatrixCompleter(draws=40, random_state=0)
+    single = fr.MatrixCompleter(penalty="flatness", random_state=0)
+    several = fr.MatrixCompleter(random_state=0)
     errors = [
         np.sqrt(np.mean((one.fit_entries(rows, columns, values, truth.shape).completion_.matrix()
                          - truth) ** 2))
@@ -176,17 +216,17 @@ def test_new_rows_are_folded_in_as_their_means(found):
         np.zeros(first.sum(), int), columns[first], unit[first],
         np.ones(first.sum(), np.float32), (1, n), draws.rows.shape[2] - 1,
     )  # fmt: skip
-    shares = smoothed_shares(np.asarray([first.sum()]), len(rows) / len(truth), fr.Flatness(), 0.5)
-    folded = folded_in(draws, lines, shares, True)[0]
+    folded = folded_in(draws, lines, True)[0]
     total = np.zeros(n)
-    for V, prior, noise in zip(
-        draws.columns, draws.row_precision, draws.noise_precision, strict=True
+    for V, mean, prior, noise in zip(
+        draws.columns, draws.row_mean, draws.row_precision, draws.noise_precision, strict=True
     ):
         X = np.column_stack([V[columns[first], :-1], np.ones(first.sum())])
-        right = noise * X.T @ (unit[first] - V[columns[first], -1])
-        x = np.linalg.solve(noise * X.T @ X + shares[0] * prior, right)
+        weighted = X.T * noise[columns[first]]
+        right = weighted @ (unit[first] - V[columns[first], -1]) + prior @ mean
+        x = np.linalg.solve(weighted @ X + prior, right)
         total += V[:, :-1] @ x[:-1] + x[-1] + V[:, -1]
-    np.testing.assert_allclose(folded, total / len(draws.noise_precision), atol=1e-3)
+    np.testing.assert_allclose(folded, total / len(draws.columns), atol=1e-3)
 
 
 def test_the_same_seed_gives_the_same_draws(found):
@@ -207,20 +247,33 @@ def test_draws_go_on_with_more_entries_and_lines(found):
     assert np.sqrt(np.mean(error**2)) < oracle_error()
 
 
-def test_smoothing_goes_from_the_number_of_entries_to_all_alike():
-    degrees = np.asarray([0, 2, 4, 6])
-    for smoothing, expected in (
-        (0.0, [1e-3, 2 / 3, 4 / 3, 2.0]),
-        (0.5, [0.5, 5 / 6, 7 / 6, 1.5]),
-        (1.0, [1, 1, 1, 1]),
-    ):
-        np.testing.assert_allclose(
-            smoothed_shares(degrees, 3.0, fr.Flatness(), smoothing), expected
-        )
-    np.testing.assert_allclose(smoothed_shares(degrees, 3.0, fr.WeightDecay(), 0.0), 1.0)
-    weights = line_weights(
-        np.asarray([0, 1, 1]), np.asarray([0, 0, 1]), (2, 2), fr.Flatness(), 0.0, False
+def test_each_column_has_the_noise_that_it_was_given():
+    rows, columns, _, truth = ratings(m=400, n=30, share=0.6)
+    levels = np.geomspace(0.1, 1.0, 30)
+    values = truth[rows, columns] + levels[columns] * np.random.default_rng(1).standard_normal(
+        len(rows)
     )
-    assert isinstance(weights, LineWeights)
-    np.testing.assert_allclose(weights.rows, [2 / 3, 4 / 3], rtol=1e-6)
-    assert float(weights.biased) == 0.0
+    average, _, spread = averaged(data=(rows, columns, values, truth))
+    found = spread * np.mean(average.draws.noise_precision**-0.5, axis=0)
+    np.testing.assert_allclose(found, levels, rtol=0.25)
+
+
+def test_directions_are_added_while_the_weakest_is_more_than_noise():
+    for rank, width in ((3, 16), (24, 32)):
+        found, _, _ = averaged(data=ratings(m=300, n=200, rank=rank, share=0.5))
+        assert found.middle.network.width == width
+
+
+def test_fewer_draws_of_more_entries():
+    assert [number_of_draws(10**k) for k in (1, 5, 6, 7)] == [40, 40, 8, 8]
+    assert number_of_draws(400_000) == 20
+
+
+def test_rows_without_an_entry_are_predicted_from_the_columns():
+    rows, columns, values, truth = ratings()
+    found, mean, spread = averaged(
+        data=(rows[rows > 0], columns[rows > 0], values[rows > 0], truth)
+    )
+    nothing = np.zeros(truth.shape[1], int), np.arange(truth.shape[1])
+    predicted = mean + spread * entry_moments(found.draws, *nothing)[0]
+    assert np.corrcoef(predicted, truth.mean(0))[0, 1] > 0.9

@@ -35,7 +35,13 @@ def complete(
         Path, typer.Option(help="Where to write the whole table, in any of the same formats.")
     ],
     depth: Annotated[int, typer.Option(help="Layers of the network, at least 2.")] = 2,
-    penalty: Annotated[Penalty, typer.Option(help="The inductive bias.")] = Penalty.flatness,
+    penalty: Annotated[
+        Penalty | None,
+        typer.Option(
+            help="The inductive bias of one factorisation. Without it the table is the average over "
+            "many of depth 2."
+        ),
+    ] = None,
     alpha: Annotated[
         str, typer.Option(help="Penalty strength, or 'auto' to choose it on held-out entries.")
     ] = "auto",
@@ -76,7 +82,9 @@ def complete(
         check_writable(report, (".html",))
     if save is not None:
         check_writable(save, (".safetensors",))
-    completer = MatrixCompleter(depth, penalty.value, _strength(alpha), random_state=seed)
+    completer = MatrixCompleter(
+        depth, penalty and penalty.value, _strength(alpha), random_state=seed
+    )
     triplets = Triplets(row, column, value) if row and column and value else None
     with progress(f"reading {input}") as on_step:
         table = read_table(input, triplets, sql)

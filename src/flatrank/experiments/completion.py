@@ -42,11 +42,12 @@ class CompletedTable:
         chosen = "" if fitted.alpha != "auto" else " (chosen on held-out entries)"
         if draws is not None:
             chosen = f" (mean of {len(draws.noise_precision)} draws, width {fitted.width_})"
+        penalty = fitted.penalty or ("weight-decay" if draws is not None else "flatness")
         unfinished = "" if fitted.completion_.converged else " (the limit, still falling)"
         facts = [
             ("shape", f"{m:,} x {n:,}"),
             ("observed", f"{count:,} entries, {100 * count / (m * n):.3g}%"),
-            ("depth, penalty", f"{fitted.depth}, {fitted.penalty}"),
+            ("depth, penalty", f"{fitted.depth}, {penalty}"),
             ("alpha", f"{fitted.alpha_:.4g}{chosen}"),
         ]
         if np.isfinite(fitted.held_out_error_):
@@ -68,7 +69,7 @@ class CompletedTable:
         pictures = [
             (
                 "Observed entries (grey: missing), the recovered table, and the residual of entries "
-                "that were hidden to choose alpha. Of large tables, block means are shown.",
+                "that were hidden to measure the error. Of large tables, block means are shown.",
                 plots.table(
                     self.table.rows,
                     self.table.columns,

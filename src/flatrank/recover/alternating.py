@@ -77,13 +77,15 @@ class LineProblem(eqx.Module):
 
     `features` (n + 1, q) end with a column for the line's bias, `offsets` (n + 1,) are the other
     side's biases. The line's penalty is the sum over its entries b and over t of
-    weights[b, t] * x^T grams[t] x, on top of ridge * ||x||^2; with grams None, of weights[b, t] *
-    ||x||^2 (depth 2). The last row of each is zero: it is where padding points.
+    weights[b, t] * x^T grams[t] x, and `everywhere[t]` of it for every line alike, on top of ridge *
+    ||x||^2; with grams None, of weights[b, t] * ||x||^2 (depth 2). The last row of each is zero: it is
+    where padding points.
     """
 
     features: Float[Array, "n1 q"]
     offsets: Float[Array, " n1"]
     weights: Float[Array, "n1 t"]
+    everywhere: Float[Array, " t"]
     grams: Float[Array, "t q q"] | None
     ridge: Float[Array, ""]
 
@@ -103,6 +105,7 @@ def last_layer_problem(
     strength: Array,
     count: Array,
     biased: bool = True,
+    smoothing: float | Array = 0.0,
 ) -> LineProblem:
     """The problem of one row of the last layer and its bias, all other parameters held."""
     lowers = model.network.lowers()
@@ -128,10 +131,13 @@ def last_layer_problem(
         squares = [_ones_or_squares(Q, n, dtype, axis=0) for Q in lowers[:-1]]
         weights = 2 * strength * jnp.stack([*squares, ones], axis=1)
     one_more = [(0, 1), (0, 0)]
+    everywhere = smoothing * count / (model.network.shape[0] * n) * jnp.sum(weights, axis=0)
+    weights = (1 - smoothing) * weights
     return LineProblem(
         jnp.pad(features, one_more),
         jnp.pad(model.column_bias, (0, 1)),
         jnp.pad(weights, one_more),
+        everywhere,
         grams,
         ridge,
     )
@@ -158,6 +164,7 @@ def solve_lines(lines: LineBuckets, problem: LineProblem) -> Float[Array, "lines
         seen = problem.features[bucket.others] * root[..., None]
         target = (bucket.values - problem.offsets[bucket.others]) * root
         shares = jnp.einsum("bd,bdt->bt", bucket.weights, problem.weights[bucket.others])
+        shares += problem.everywhere[None]
         if problem.grams is None:
             # One number per line: with fewer entries than features, the system of the entries
             # (seen seen^T + p I) a = target, x = seen^T a, is the smaller one.
@@ -191,8 +198,9 @@ def _solve_last_layer(
     strength: Array,
     count: Array,
     biased: bool,
+    smoothing: Array,
 ) -> BiasedNetwork:
-    problem = last_layer_problem(model, penalty, strength, count, biased)
+    problem = last_layer_problem(model, penalty, strength, count, biased, smoothing)
     solved = solve_lines(lines, problem)
     layers = (*model.network.layers[:-1], solved[:, :-1])
     row_bias = solved[:, -1] if biased else model.row_bias
@@ -205,6 +213,7 @@ def _solve_inner_layer(
     table: Table,
     penalty: AbstractPenalty,
     strength: Array,
+    smoothing: Array,
 ) -> BiasedNetwork:
     """Layer j (counted from 0) by conjugate gradients, started where it stands."""
     layers = model.network.layers
@@ -214,7 +223,7 @@ def _solve_inner_layer(
         return BiasedNetwork(network, model.row_bias, model.column_bias)
 
     def half_objective(layer: Array) -> Array:
-        return 0.5 * objective(whole(layer), table, penalty, strength)
+        return 0.5 * objective(whole(layer), table, penalty, strength, smoothing)
 
     gradient, hessian = jax.linearize(jax.grad(half_objective), layers[j])
     step, _ = jax.scipy.sparse.linalg.cg(hessian, -gradient, maxiter=_INNER_STEPS, tol=1e-3)
@@ -222,7 +231,11 @@ def _solve_inner_layer(
 
 
 def objective(
-    model: BiasedNetwork, table: Table, penalty: AbstractPenalty, strength: Array
+    model: BiasedNetwork,
+    table: Table,
+    penalty: AbstractPenalty,
+    strength: Array,
+    smoothing: float | Array = 0.0,
 ) -> Float[Array, ""]:
     """The function that the sweeps decrease, times N."""
     left, right = model.network.factors()
@@ -241,28 +254,34 @@ def objective(
     own_rows = table.by_row.rows_of(jnp.concatenate([left, model.row_bias[:, None], along], axis=1))
     k = left.shape[1]
     share = 2 * strength if isinstance(penalty, Flatness) else jnp.zeros((), dtype)
+    evenly = jnp.sum(across, axis=0) @ jnp.sum(along, axis=0) * (smoothing * table.count / (m * n))
+    observed = (1 - smoothing) * share
 
     def block(after: Array, pair: tuple[Bucket, Array]) -> tuple[Array, None]:
         bucket, own = pair
         fit = jnp.einsum("bdk,bk->bd", features[bucket.others], own[:, :k])
         residual = bucket.values - offsets[bucket.others] - own[:, k : k + 1] - fit
         flat = jnp.einsum("bdt,bt->bd", across[bucket.others], own[:, k + 1 :])
-        return after + jnp.sum(bucket.weights * (residual**2 + share * flat)), None
+        return after + jnp.sum(bucket.weights * (residual**2 + observed * flat)), None
 
     pairs = list(zip(table.by_row.buckets, own_rows, strict=True))
     total = jnp.sum(jnp.stack([s for s, _ in in_turn(jax.checkpoint(block), pairs, dtype)]))
     if isinstance(penalty, Flatness):
-        return total
+        return total + share * evenly
     decay = jnp.sum(jnp.stack([jnp.sum(layer**2) for layer in model.network.layers]))
     biases = jnp.sum(model.row_bias**2) + jnp.sum(model.column_bias**2)
     return total + strength * table.count * (decay + biases)
 
 
-def _in_best_basis(network: DeepLinear, table: Table, penalty: AbstractPenalty) -> DeepLinear:
+def _in_best_basis(
+    network: DeepLinear, table: Table, penalty: AbstractPenalty, smoothing: Array
+) -> DeepLinear:
     """The same matrix with a smaller penalty: each hidden layer in its best basis.
 
     Alternating minimisation finds these bases too, but only in the limit of many sweeps.
     """
+    m, n = table.shape
+    evenly = smoothing * table.count / (m * n)
     for j in range(network.depth - 1):
         lower, upper = network.layers[j], network.layers[j + 1]
         if isinstance(penalty, Flatness):
@@ -272,8 +291,10 @@ def _in_best_basis(network: DeepLinear, table: Table, penalty: AbstractPenalty) 
             P, Q = uppers[j], lowers[j + 1]
             assert P is not None
             assert Q is not None
-            X = (P * table.by_row.sums(below)[:, None]).T @ P
-            Y = (Q * table.by_column.sums(above)[None]) @ Q.T
+            by_row = (1 - smoothing) * table.by_row.sums(below) + evenly * jnp.sum(below)
+            by_column = (1 - smoothing) * table.by_column.sums(above) + evenly * jnp.sum(above)
+            X = (P * by_row[:, None]).T @ P
+            Y = (Q * by_column[None]) @ Q.T
         else:
             X, Y = upper.T @ upper, lower @ lower.T
         network = change_basis(network, j, X, Y)
@@ -294,21 +315,29 @@ def alternate(
     tolerance: Float[Array, ""],
     max_sweeps: Array,
     biased: bool = True,
+    smoothing: float | Array = 0.0,
 ) -> Fit:
-    """Sweep over the layers until the objective falls by less than `tolerance` in a sweep."""
+    """Sweep over the layers until the objective falls by less than `tolerance` in a sweep.
+
+    A share `smoothing` of the flatness is measured as if the entries were spread evenly over the table:
+    at depth 2 the weighted trace norm with smoothed marginals (Foygel and Srebro 2011).
+    """
+    smoothing = jnp.asarray(smoothing, strength.dtype)
 
     def sweep(carry: tuple) -> tuple:
         model, now, _, sweeps, history = carry
-        model = _solve_last_layer(model, table.by_row, penalty, strength, table.count, biased)
+        model = _solve_last_layer(
+            model, table.by_row, penalty, strength, table.count, biased, smoothing
+        )
         for j in range(model.network.depth - 2, 0, -1):
-            model = _solve_inner_layer(model, j, table, penalty, strength)
+            model = _solve_inner_layer(model, j, table, penalty, strength, smoothing)
         other = _solve_last_layer(
-            _transposed(model), table.by_column, penalty, strength, table.count, biased
+            _transposed(model), table.by_column, penalty, strength, table.count, biased, smoothing
         )
         model = _transposed(other)
-        network = _in_best_basis(model.network, table, penalty)
+        network = _in_best_basis(model.network, table, penalty, smoothing)
         model = BiasedNetwork(network, model.row_bias, model.column_bias)
-        after = objective(model, table, penalty, strength)
+        after = objective(model, table, penalty, strength, smoothing)
         history = history.at[sweeps].set(after / table.count, mode="drop")
         return model, after, now, sweeps + 1, history
 
@@ -316,7 +345,7 @@ def alternate(
         _, now, before, sweeps, _ = carry
         return (sweeps < max_sweeps) & (now < (1 - tolerance) * before)
 
-    start = objective(model, table, penalty, strength)
+    start = objective(model, table, penalty, strength, smoothing)
     history = jnp.full(_HISTORY, jnp.nan, start.dtype)
     initial = (model, start, jnp.full_like(start, jnp.inf), jnp.asarray(0), history)
     model, _, _, sweeps, history = jax.lax.while_loop(falling, sweep, initial)

@@ -1,8 +1,8 @@
 """A table with holes by averaging over the factorisations that could have made it (`posterior`).
 
-The number of directions grows while that helps on held-out entries; nothing else is chosen. A first
-chain, without the held-out entries, says how large the error is; it goes on with them, and its draws
-are the model.
+The number of directions grows while the weakest of them is more than noise; nothing is chosen on
+held-out entries. A first chain, without them, says how large the error is; it goes on with them, and
+its draws are the model.
 """
 
 from collections.abc import Callable
@@ -11,30 +11,24 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from .._checks import require_memory
 from ..network import DeepLinear
 from .alternating import BiasedNetwork, Table, entry_table
 from .buckets import LineBuckets
-from .penalties import AbstractPenalty, Flatness
-from .posterior import (
-    Draws,
-    LineWeights,
-    State,
-    first_state,
-    line_means_and_draws,
-    moments,
-    standard_chances,
-    sweep,
-)
+from .posterior import Draws, State, draw_lines, first_state, moments, standard_chances, sweep
 
-# Numbers of directions that are tried.
-WIDTHS = (8, 16, 32)
-# Sweeps after a change, and draws that say what it was worth.
-_SETTLING, _MOST_SETTLING, _FEW = 5, 20, 4
-# A wider model has to lower the held-out error by this share.
-_WORTH = 3e-3
+# The number of directions that is tried first; it doubles.
+_FIRST_WIDTH = 16
+# Sweeps after a change.
+_SETTLING, _MOST_SETTLING = 5, 20
+# A direction of noise alone explains up to about three times (m + n) / N of the noise's variance.
+_MORE_THAN_NOISE = 4.0
+# How far draws go to the other side of the mean: see `draw_lines`.
+_OVERRELAXATION = 0.9
+# Draws when none are asked for: as many as this number of entries is visited, within bounds.
+_VISITS, _MOST_DRAWS, _LEAST_DRAWS = 8e6, 40, 8
 
 
 @dataclass(frozen=True)
@@ -54,11 +48,18 @@ class _Chain:
 
     state: State
 
-    def __init__(self, table: Table, weights: LineWeights, seed: int):
-        self.table, self.weights = table, weights
+    def __init__(self, table: Table, biases: bool, seed: int):
+        self.biased = jnp.float32(biases)
         self.random = np.random.default_rng(seed)
         self.key = jax.random.key(seed)
         self.history: list[float] = []
+        self.over = 0.0
+        self.take(table)
+
+    def take(self, table: Table) -> None:
+        """Go on with this table."""
+        self.table = table
+        self.degrees = np.asarray(table.by_column.sums(jnp.ones(table.shape[0], jnp.float32)))
 
     @property
     def width(self) -> int:
@@ -67,11 +68,10 @@ class _Chain:
 
     def step(self) -> tuple[State, jax.Array]:
         """The draw that a sweep begins with, its rows the conditional means."""
-        count = float(self.table.count)
-        chances = standard_chances(self.random, self.table.shape, count, self.width)
+        chances = standard_chances(self.random, self.table.shape[0], self.degrees, self.width)
         self.key, key = jax.random.split(self.key)
-        begin = self.state
-        self.state, means, square = sweep(self.table, self.weights, begin, chances, key)
+        begin, over = self.state, jnp.float32(self.over)
+        self.state, means, square = sweep(self.table, begin, chances, self.biased, over, key)
         self.history.append(float(square))
         return begin, means
 
@@ -88,42 +88,33 @@ class _Chain:
                 return
             self.step()
 
+    def weakest(self) -> float:
+        """The variance that the weakest direction explains, in units of what noise alone would."""
+        grams = []
+        for factors in (self.state.rows, self.state.columns):
+            spread = np.asarray(factors, np.float64)[:, :-1]
+            spread = spread - spread.mean(0)
+            grams.append(spread.T @ spread / len(spread))
+        shares = np.linalg.eigvals(grams[0] @ grams[1]).real
+        noise = self.degrees @ (1 / np.asarray(self.state.noise_precision)) / self.degrees.sum()
+        return float(shares.min() / noise * self.degrees.sum() / sum(self.table.shape))
+
     def draws(self, count: int, on_draw: Callable[[int], None]) -> Draws:
         """So many draws, one a sweep."""
-        found = []
+        self.over, found = _OVERRELAXATION, []
         for k in range(count):
             begin, means = self.step()
             found.append(begin._replace(rows=means))
             on_draw(k)
-        return Draws(*(np.stack([np.asarray(one[i]) for one in found]) for i in range(5)))
+        self.over = 0.0
+        return Draws(
+            *(np.stack([np.asarray(x) for x in parts]) for parts in zip(*found, strict=True))
+        )
 
 
-def line_weights(
-    rows: np.ndarray,
-    columns: np.ndarray,
-    shape: tuple[int, int],
-    penalty: AbstractPenalty,
-    smoothing: float,
-    biases: bool,
-) -> LineWeights:
-    """How strongly the prior holds each line: flatness by its entries, smoothed; weight decay alike."""
-    left, right = (
-        smoothed_shares(np.bincount(lines, minlength=count), len(lines) / count, penalty, smoothing)
-        for lines, count in zip((rows, columns), shape, strict=True)
-    )
-    return LineWeights(
-        jnp.asarray(left, jnp.float32), jnp.asarray(right, jnp.float32), jnp.float32(biases)
-    )
-
-
-def smoothed_shares(
-    degrees: np.ndarray, mean_degree: float, penalty: AbstractPenalty, smoothing: float
-) -> np.ndarray:
-    """The weights of lines with so many entries, between flatness's and equal ones."""
-    if not isinstance(penalty, Flatness):
-        return np.ones(len(degrees))
-    # A line without entries would have no prior at all.
-    return np.maximum((1 - smoothing) * degrees / mean_degree + smoothing, 1e-3)
+def number_of_draws(count: int) -> int:
+    """How many draws a table of so many entries is worth: more entries leave less to average."""
+    return int(np.clip(_VISITS / max(count, 1), _LEAST_DRAWS, _MOST_DRAWS))
 
 
 def average(
@@ -132,8 +123,6 @@ def average(
     unit: np.ndarray,
     shape: tuple[int, int],
     held: np.ndarray,
-    penalty: AbstractPenalty,
-    smoothing: float,
     width: int | None,
     most_width: int,
     biases: bool,
@@ -154,25 +143,20 @@ def average(
         f"{draws} draws of the factors of a {m} x {n} table",
         "use fewer `draws` or a smaller `width`",
     )
-    weights = line_weights(rows, columns, shape, penalty, smoothing, biases)
     some = entry_table(rows, columns, unit, ~held, shape, widest)
-    widths = (width,) if width is not None else _up_to(most_width)
-    chain = _Chain(some, weights, seed)
-
-    def error(few: Draws) -> float:
-        mean, _ = entry_moments(few, rows[held], columns[held])
-        return float(np.sqrt(np.mean((mean - unit[held]) ** 2)))
-
+    chain = _Chain(some, biases, seed)
     tell("how many directions", 0.05)
     if start is not None:
         chain.state = _continued(start, shape, chain.random)
         chain.steps(_SETTLING)
     else:
-        chain.state = first_state(shape, widths[0], chain.random)
-        if held.any() and len(widths) > 1:
-            _choose_width(chain, widths, error)
-        else:
-            chain.settle()
+        now = min(_FIRST_WIDTH, most_width) if width is None else width
+        chain.state = first_state(shape, now, chain.random)
+        chain.settle()
+        while width is None and now < most_width and chain.weakest() > _MORE_THAN_NOISE:
+            # Anew: a settled chain does not find room for new directions.
+            now = min(2 * now, most_width)
+            chain.state = first_state(shape, now, chain.random)
             chain.settle()
 
     held_mean = held_variance = np.zeros(0)
@@ -181,33 +165,40 @@ def average(
             max(draws // 2, 1), lambda k: tell("measuring the error", 0.2 + 0.3 * k / draws)
         )
         held_mean, held_variance = entry_moments(part, rows[held], columns[held])
-        chain.table = entry_table(rows, columns, unit, np.ones_like(held), shape, widest)
+        chain.take(entry_table(rows, columns, unit, np.ones_like(held), shape, widest))
         chain.steps(_SETTLING // 2)
     found = chain.draws(draws, lambda k: tell("averaging", 0.4 + 0.5 * k / draws))
     return Average(
         found,
         _middle(found),
-        _strength(found, chain.table, penalty),
+        _strength(found, chain.table),
         np.asarray(chain.history),
         held_mean,
         held_variance,
     )
 
 
-def folded_in(
-    draws: Draws, lines: LineBuckets, weights: np.ndarray, biases: bool
-) -> Float[np.ndarray, "count n"]:
+def folded_in(draws: Draws, lines: LineBuckets, biases: bool) -> Float[np.ndarray, "count n"]:
     """Mean values of new rows, of which some entries are known, given the columns of each draw."""
-    size = len(weights), draws.columns.shape[2]
-    nothing, biased = jnp.zeros(size, jnp.float32), jnp.float32(biases)
+    size = len(lines.place), draws.columns.shape[2]
+    nothing, ones = jnp.zeros(size, jnp.float32), jnp.ones(size[0], jnp.float32)
     total = np.zeros((size[0], draws.columns.shape[1]))
-    for _, columns, precision, _, noise in zip(*draws, strict=True):
-        V, prior, held, level = (
-            jnp.asarray(x, jnp.float32) for x in (columns, precision, weights, noise)
+    for k in range(len(draws.columns)):
+        V, mean, precision, noise = (
+            jnp.asarray(part[k])
+            for part in (
+                draws.columns,
+                draws.row_mean,
+                draws.row_precision,
+                draws.noise_precision,
+            )
         )
-        means = np.asarray(line_means_and_draws(lines, V, prior, held, level, biased, nothing)[0])
-        total += biased_product(means, columns)
-    return total / len(draws.noise_precision)
+        means, _, _ = draw_lines(
+            lines, V, nothing, mean, precision, (ones, noise), jnp.float32(biases),
+            jnp.float32(0), nothing,
+        )  # fmt: skip
+        total += biased_product(np.asarray(means), draws.columns[k])
+    return total / len(draws.columns)
 
 
 def biased_product(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -215,9 +206,9 @@ def biased_product(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return rows[:, :-1] @ columns[:, :-1].T + rows[:, -1:] + columns[None, :, -1]
 
 
-def predicted_deviations(draws: Draws, variance: np.ndarray) -> np.ndarray:
-    """Standard deviations of new values of entries that vary so much over the draws."""
-    return np.sqrt(variance + np.mean(1 / draws.noise_precision))
+def predicted_deviations(draws: Draws, columns: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Standard deviations of new values in these columns that vary so much over the draws."""
+    return np.sqrt(variance + np.mean(1 / draws.noise_precision, axis=0)[columns])
 
 
 def entry_moments(
@@ -241,37 +232,19 @@ def _padded(indices: np.ndarray) -> jax.Array:
     return jnp.asarray(np.pad(indices, (0, size - len(indices))))
 
 
-def _up_to(most: int) -> tuple[int, ...]:
-    return (*(width for width in WIDTHS if width < most), most)
-
-
-def _choose_width(chain: _Chain, widths: tuple[int, ...], error: Callable[[Draws], float]) -> None:
-    """Start anew with more and more directions while the error of an average of a few draws falls."""
-    least = np.inf
-    for width in widths:
-        before = chain.state
-        chain.state = first_state(chain.table.shape, width, chain.random)
-        chain.settle()
-        now = error(chain.draws(_FEW, lambda k: None))
-        if now > (1 - _WORTH) * least:
-            chain.state = before
-            return
-        least = now
-
-
 def _continued(draws: Draws, shape: tuple[int, int], random: np.random.Generator) -> State:
-    """The last draw as a state, with new lines small and random."""
-    last = [part[-1] for part in draws]
-    width = last[0].shape[1] - 1
-    first = first_state(shape, width, random)
+    """The last draw as a state, with new lines small and random, and as noisy as the others."""
+    last = State(*(part[-1] for part in draws))
+    first = first_state(shape, last.rows.shape[1] - 1, random)
 
-    def extended(old: np.ndarray, new: jax.Array) -> jax.Array:
+    def extended(old: Array | np.ndarray, new: Array) -> Array:
         return jnp.concatenate([jnp.asarray(old), new[len(old) :]])
 
-    return State(
-        extended(last[0], first.rows),
-        extended(last[1], first.columns),
-        *(jnp.asarray(part) for part in last[2:]),
+    even = jnp.full(shape[1], last.noise_level, jnp.float32)
+    return State(*(jnp.asarray(part) for part in last))._replace(
+        rows=extended(last.rows, first.rows),
+        columns=extended(last.columns, first.columns),
+        noise_precision=extended(last.noise_precision, even),
     )
 
 
@@ -300,15 +273,12 @@ def _middle(draws: Draws) -> BiasedNetwork:
     )
 
 
-def _strength(draws: Draws, table: Table, penalty: AbstractPenalty) -> float:
-    """The penalty strength that the draws have on average, as `complete` means it."""
-    m, n = table.shape
+def _strength(draws: Draws, table: Table) -> float:
+    """The strength of weight decay that the draws have on average, as `complete` means it."""
     # Invariant under changes of basis: geometric means over directions and over both layers.
     logarithms = [
         np.linalg.slogdet(precision[:, :-1, :-1])[1] / (precision.shape[1] - 1)
         for precision in (draws.row_precision, draws.column_precision)
     ]
-    ratio = np.exp(0.5 * (logarithms[0] + logarithms[1])) / draws.noise_precision
-    strength = float(np.mean(ratio) / table.count)
-    # The trace holds row a by 2 n_a / N, n_a its entries, of which m n_a / N is the prior's weight.
-    return strength * (0.5 * (m * n) ** 0.5 if isinstance(penalty, Flatness) else 1.0)
+    noise = np.mean(1 / draws.noise_precision, axis=1)
+    return float(np.mean(np.exp(0.5 * (logarithms[0] + logarithms[1])) * noise) / table.count)

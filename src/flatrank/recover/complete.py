@@ -15,8 +15,14 @@ from ..measurements import IsotropicMeasurements
 from ..network import DeepLinear
 from ..norms import effective_rank
 from .alternating import BiasedNetwork, Fit, Table, alternate, check_penalty, entry_table
-from .average import average, biased_product, entry_moments, predicted_deviations
-from .penalties import AbstractPenalty, Flatness
+from .average import (
+    average,
+    biased_product,
+    entry_moments,
+    number_of_draws,
+    predicted_deviations,
+)
+from .penalties import AbstractPenalty, Flatness, WeightDecay
 from .posterior import Draws
 
 # Strengths on the path fall by this factor; it ends this many steps after the best.
@@ -109,7 +115,7 @@ class Completion:
         else:
             mean, variance = entry_moments(self.draws, rows, columns)
             middle = self.mean + self.spread * mean
-            deviations = self.spread * predicted_deviations(self.draws, variance)
+            deviations = self.spread * predicted_deviations(self.draws, columns, variance)
         return middle - factor * deviations, middle + factor * deviations
 
 
@@ -128,20 +134,22 @@ def complete(
     tolerance: float = 3e-4,
     max_sweeps: int = 30,
     on_step: Callable[[str, float], None] | None = None,
-    draws: int = 0,
-    smoothing: float = 0.5,
+    draws: int | None = None,
+    smoothing: float = 0.0,
     start: Draws | None = None,
 ) -> Completion:
     """Fit W + biases to observed entries by alternating exact minimisation, float32.
 
     `alpha` is the penalty strength: loss + alpha * penalty, in the units of the data. "auto" fits a
     warm-started path of falling strengths to all but a fraction of the entries, takes the strength
-    with the smallest error on those, and fits again to all. With `draws`, and "auto", strengths and
-    factors of depth 2 are averaged over instead (see `average`, also for `smoothing` and `start`).
+    with the smallest error on those, and fits again to all; `smoothing`: see `alternate`. Without a
+    penalty, at depth 2 and "auto", strengths and factors are averaged over instead, `draws` of them
+    (None: by the number of entries; see `average`, also for `start`).
     `width` bounds the rank (default: at most 32, and what the number of entries can determine).
     `on_step(what, fraction done)` is called as the work proceeds. Inputs are taken as checked.
     """
-    penalty = Flatness() if penalty is None else penalty
+    averaged = averages(depth, penalty, alpha, draws)
+    penalty = penalty or (WeightDecay() if averaged else Flatness())
     check_penalty(penalty)
     m, n = shape
     given_width = None if width is None else min(width, m, n)
@@ -161,25 +169,23 @@ def complete(
         count = min(len(values) - 1, max(1, round(validation_fraction * len(values))))
         held[rng.permutation(len(values))[:count]] = True
     tell("arranging the entries", 0.0)
-    if draws and alpha == "auto" and np.ptp(values) > 0:
+    if averaged and alpha == "auto" and np.ptp(values) > 0:
         found = average(
             rows,
             columns,
             unit,
             shape,
             held,
-            penalty,
-            smoothing,
             given_width,
             width,
             biases,
-            draws,
+            number_of_draws(len(values)) if draws is None else draws,
             seed,
             tell,
             start,
         )
         residuals = unit[held] - found.held_mean
-        deviations = predicted_deviations(found.draws, found.held_variance)
+        deviations = predicted_deviations(found.draws, columns[held], found.held_variance)
         tell("done", 1.0)
         return Completion(
             network=found.middle.network.scaled(spread),
@@ -216,6 +222,7 @@ def complete(
             jnp.float32(tolerance),
             jnp.asarray(sweeps),
             biases,
+            jnp.float32(smoothing),
         )
 
     def held_out_residuals(model: BiasedNetwork) -> np.ndarray:
@@ -253,7 +260,7 @@ def complete(
 
     path: list[PathStep] = []
     if alpha == "auto":
-        largest = _largest_strength(rows, columns, unit, ~held, shape, penalty)
+        largest = _largest_strength(rows, columns, unit, ~held, shape, penalty, smoothing)
         strengths = [largest * _PATH_RATIO ** (i + 1) for i in range(_PATH_LENGTH)]
         path, strength, model = walk(model, strengths, warm=True)
     else:
@@ -304,6 +311,13 @@ def complete(
     )
 
 
+def averages(
+    depth: int, penalty: AbstractPenalty | None, alpha: float | str, draws: int | np.integer | None
+) -> bool:
+    """Whether these arguments of `complete` ask for an average over factorisations."""
+    return draws != 0 and depth == 2 and penalty is None and alpha == "auto"
+
+
 def default_width(shape: tuple[int, int], count: int) -> int:
     """The largest rank with no more parameters than entries, at least 1 and at most 32."""
     m, n = shape
@@ -344,14 +358,18 @@ def _largest_strength(
     used: np.ndarray,
     shape: tuple[int, int],
     penalty: AbstractPenalty,
+    smoothing: float,
 ) -> float:
     """The strength above which depth 2 gives W = 0 (without biases): a dual norm of the data."""
     data = values[used].astype(np.float64)
     if not data.any():
         return 1.0
     if isinstance(penalty, Flatness):
-        row_counts = np.bincount(rows[used], minlength=shape[0])
-        column_counts = np.bincount(columns[used], minlength=shape[1])
+        row_counts, column_counts = (
+            (1 - smoothing) * np.bincount(lines[used], minlength=size)
+            + smoothing * len(data) / size
+            for lines, size in zip((rows, columns), shape, strict=True)
+        )
         data = data / np.sqrt(row_counts[rows[used]] * column_counts[columns[used]]) / 2
     else:
         data = data / len(data)

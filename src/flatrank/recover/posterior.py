@@ -1,11 +1,11 @@
 """All factorisations that could have made a table, by label noise: Gibbs sampling of depth two.
 
-The labels have Gaussian noise and the layers Gaussian priors, which are the penalty as a
-probability. Given one layer, the lines of the other are independent Gaussians: their mean is the
-step of alternating exact minimisation, and noise on the labels with as much on the penalty makes a
-draw of it. The precisions of the priors, matrices, and the noise level are drawn as well (Wishart and
-gamma, both vague), so that nothing is chosen on held-out entries: Salakhutdinov and Mnih 2008, with
-biases and with lines held by weight.
+The labels have Gaussian noise, each column with a level of its own, and the layers Gaussian priors,
+which are weight decay as a probability. Given one layer, the lines of the other are independent
+Gaussians: their mean is the step of alternating exact minimisation, and noise on the labels with as
+much on the penalty makes a draw of it. The means and precisions of the priors and the levels of the
+noise are drawn as well (normal, Wishart and gamma, all vague), so that nothing is chosen on held-out
+entries: Salakhutdinov and Mnih 2008, with biases, noise by column, and overrelaxed draws.
 """
 
 from typing import NamedTuple
@@ -22,16 +22,24 @@ from .buckets import Bucket, LineBuckets, in_turn
 # What a direction keeps of squares over all lines without data: small, so that it can vanish, and not
 # so small that it cannot come back.
 _SCALE = 0.2
+# How many entries' worth of belief there is that columns are equally noisy.
+_EVEN = 4.0
 
 
 class State(NamedTuple):
-    """One draw: factors that end with the bias, the precisions of their priors and of the noise."""
+    """One draw: factors that end with the bias, their priors, and the noise of each column.
+
+    `noise_level` is the precision that columns without entries would have.
+    """
 
     rows: Float[Array, "m q"]
     columns: Float[Array, "n q"]
+    row_mean: Float[Array, " q"]
+    column_mean: Float[Array, " q"]
     row_precision: Float[Array, "q q"]
     column_precision: Float[Array, "q q"]
-    noise_precision: Float[Array, ""]
+    noise_precision: Float[Array, " n"]
+    noise_level: Float[Array, ""]
 
 
 class Draws(NamedTuple):
@@ -39,25 +47,23 @@ class Draws(NamedTuple):
 
     rows: Float[np.ndarray, "s m q"]
     columns: Float[np.ndarray, "s n q"]
+    row_mean: Float[np.ndarray, "s q"]
+    column_mean: Float[np.ndarray, "s q"]
     row_precision: Float[np.ndarray, "s q q"]
     column_precision: Float[np.ndarray, "s q q"]
-    noise_precision: Float[np.ndarray, " s"]
+    noise_precision: Float[np.ndarray, "s n"]
+    noise_level: Float[np.ndarray, " s"]
 
 
 class Chances(NamedTuple):
-    """What the precisions are drawn from: Bartlett factors (q, q), and a gamma number for the noise."""
+    """What priors are drawn from: normals (q,), Bartlett factors (q, q), standard gamma numbers."""
 
+    row_mean: Float[Array, " q"]
+    column_mean: Float[Array, " q"]
     row_precision: Float[Array, "q q"]
     column_precision: Float[Array, "q q"]
-    noise_precision: Float[Array, ""]
-
-
-class LineWeights(NamedTuple):
-    """How strongly the prior holds each line; their mean is one. `biased`: whether there are biases."""
-
-    rows: Float[Array, " m"]
-    columns: Float[Array, " n"]
-    biased: Float[Array, ""]
+    noise_precision: Float[Array, " n"]
+    noise_level: Float[Array, ""]
 
 
 def first_state(shape: tuple[int, int], width: int, random: np.random.Generator) -> State:
@@ -69,131 +75,155 @@ def first_state(shape: tuple[int, int], width: int, random: np.random.Generator)
     m, n = shape
     columns = random.normal(0, 0.1, (n, width + 1)).astype(np.float32)
     columns[:, -1] = 0
-    precision = np.eye(width + 1, dtype=np.float32)
-    rows = np.zeros((m, width + 1), np.float32)
-    return State(*(jnp.asarray(x) for x in (rows, columns, precision, precision, np.float32(10))))
+    precision, mean = np.eye(width + 1, dtype=np.float32), np.zeros(width + 1, np.float32)
+    rows, noise = np.zeros((m, width + 1), np.float32), np.full(n, 10, np.float32)
+    parts = (rows, columns, mean, mean, precision, precision, noise, noise[0])
+    return State(*(jnp.asarray(x) for x in parts))
 
 
 @eqx.filter_jit
-def line_means_and_draws(
+def draw_lines(
     lines: LineBuckets,
     other: Float[Array, "n q"],
+    own: Float[Array, "m q"],
+    mean: Float[Array, " q"],
     precision: Float[Array, "q q"],
-    weights: Float[Array, " m"],
-    noise_precision: Float[Array, ""],
+    noise: tuple[Float[Array, " m"], Float[Array, " n"]],
     biased: Float[Array, ""],
+    over: Float[Array, ""],
     normal: Float[Array, "m q"],
-) -> tuple[Float[Array, "m q"], Float[Array, "m q"]]:
-    """Every line's conditional mean given the other side, and a draw made from standard normals."""
+) -> tuple[Float[Array, "m q"], Float[Array, "m q"], Float[Array, " m"]]:
+    """Every line's conditional mean given the other side, a draw, and its squared residuals.
+
+    An entry's noise has the precision noise[0] of its line times noise[1] of its place in it; the
+    squares are weighted by the latter. The draw lies on the other side of the mean from `own`, with
+    correlation -over (Adler 1981): the distribution is the same, and averages of successive draws
+    vary less.
+    """
     q, dtype = other.shape[1], other.dtype
-    features, offsets = _seen_by_lines(other, biased)
-    parts = lines.rows_of(jnp.concatenate([normal, weights[:, None]], axis=1))
+    # A line's own bias sees a one, and the other side's biases are taken off; padding sees zeros.
+    features = other.at[:, -1].set(biased)
+    seen_by = jnp.concatenate([features, other[:, -1:], noise[1][:, None]], axis=1)
+    seen_by = jnp.pad(seen_by, [(0, 1), (0, 0)])
+    parts = lines.rows_of(jnp.concatenate([normal, own, noise[0][:, None]], axis=1))
+    push = precision @ mean
 
     def block(after: Array, part: tuple[Bucket, Array]) -> tuple[Array, Array]:
         bucket, given = part
-        z, weight = given[:, :q], given[:, q:]
-        root = jnp.sqrt(bucket.weights * noise_precision)
-        seen = features[bucket.others] * root[..., None]
-        target = (bucket.values - offsets[bucket.others]) * root
-        # A line that is padding has no weight; it only has to be factorised.
-        held = jnp.where(weight > 0, weight, 1.0)[..., None]
-        system = jnp.einsum("bdp,bdq->bpq", seen, seen) + held * precision[None] + after
+        z, before, level = given[:, :q], given[:, q:-1], given[:, -1:]
+        near = seen_by[bucket.others]
+        root = jnp.sqrt(bucket.weights * near[..., -1])
+        seen = near[..., :q] * root[..., None]
+        target = (bucket.values - near[..., q]) * root
+        system = level[..., None] * jnp.einsum("bdp,bdq->bpq", seen, seen) + precision[None] + after
+        right = level * jnp.einsum("bdp,bd->bp", seen, target) + push[None]
         factor = jnp.linalg.cholesky(system)
-        right = jnp.einsum("bdp,bd->bp", seen, target)[..., None]
-        half = jax.lax.linalg.triangular_solve(factor, right, left_side=True, lower=True)
+        half = jax.lax.linalg.triangular_solve(factor, right[..., None], left_side=True, lower=True)
         x = jax.lax.linalg.triangular_solve(
             factor,
-            jnp.concatenate([half, half + z[..., None]], axis=2),
+            jnp.concatenate([half, jnp.sqrt(1 - over**2) * z[..., None]], axis=2),
             left_side=True,
             lower=True,
             transpose_a=True,
         )
-        return x[0, 0, 0], jnp.concatenate([x[..., 0], x[..., 1]], axis=1)
+        centre = x[..., 0]
+        drawn = centre + x[..., 1] - over * (before - centre)
+        residual = target - jnp.einsum("bdp,bp->bd", seen, drawn)
+        squares = jnp.sum(residual**2, axis=1, keepdims=True)
+        return x[0, 0, 0], jnp.concatenate([centre, drawn, squares], axis=1)
 
     solved = in_turn(block, list(zip(lines.buckets, parts, strict=True)), dtype)
-    both = lines.lines_of([x for _, x in solved])
+    found = lines.lines_of([x for _, x in solved])
     unbiased = jnp.ones(q, dtype).at[-1].set(biased)
-    return both[:, :q] * unbiased[None], both[:, q:] * unbiased[None]
+    return found[:, :q] * unbiased[None], found[:, q:-1] * unbiased[None], found[:, -1]
 
 
 @eqx.filter_jit
 def sweep(
-    table: Table, weights: LineWeights, state: State, chances: Chances, key: PRNGKeyArray
+    table: Table,
+    state: State,
+    chances: Chances,
+    biased: Float[Array, ""],
+    over: Float[Array, ""],
+    key: PRNGKeyArray,
 ) -> tuple[State, Float[Array, "m q"], Float[Array, ""]]:
     """The next draw, the rows' means given the columns it began with, and its mean square residual."""
     m, n = table.shape
-    normal = jax.random.normal(key, (m + n, state.columns.shape[1]), state.columns.dtype)
-    means, rows = line_means_and_draws(
+    dtype = state.columns.dtype
+    normal = jax.random.normal(key, (m + n, state.columns.shape[1]), dtype)
+    ones = jnp.ones(m, dtype)
+    means, rows, _ = draw_lines(
         table.by_row,
         state.columns,
+        state.rows,
+        state.row_mean,
         state.row_precision,
-        weights.rows,
-        state.noise_precision,
-        weights.biased,
+        (ones, state.noise_precision),
+        biased,
+        over,
         normal[:m],
     )
-    _, columns = line_means_and_draws(
+    _, columns, squares = draw_lines(
         table.by_column,
         rows,
+        state.columns,
+        state.column_mean,
         state.column_precision,
-        weights.columns,
-        state.noise_precision,
-        weights.biased,
+        (state.noise_precision, ones),
+        biased,
+        over,
         normal[m:],
     )
-    squares = _squared_error(table, rows, columns, weights.biased)
-
-    def precision(bartlett: Array, factors: Array, weight: Array) -> Array:
-        scatter = factors.T @ (weight[:, None] * factors)
-        eye = jnp.eye(len(scatter), dtype=factors.dtype)
-        lower = jnp.linalg.cholesky(scatter + _SCALE * eye)
-        root = jax.scipy.linalg.solve_triangular(lower.T, bartlett, lower=False)
-        return root @ root.T
-
+    noise = chances.noise_precision / (0.5 * _EVEN / state.noise_level + 0.5 * squares)
+    row_mean, row_precision = _drawn_prior(rows, chances.row_mean, chances.row_precision)
+    column_mean, column_precision = _drawn_prior(
+        columns, chances.column_mean, chances.column_precision
+    )
     drawn = State(
         rows,
         columns,
-        precision(chances.row_precision, rows, weights.rows),
-        precision(chances.column_precision, columns, weights.columns),
-        chances.noise_precision / (1 + 0.5 * squares),
+        row_mean,
+        column_mean,
+        row_precision,
+        column_precision,
+        noise,
+        # One over a gamma number, its scale the columns' precisions.
+        0.5 * _EVEN * jnp.sum(noise) / chances.noise_level,
     )
-    return drawn, means, squares / table.count
+    return drawn, means, jnp.sum(squares) / table.count
+
+
+def _drawn_prior(factors: Array, normal: Array, bartlett: Array) -> tuple[Array, Array]:
+    """Mean and precision given the lines' factors: normal and Wishart, one line's worth of prior."""
+    total = 1 + len(factors)
+    centre = jnp.sum(factors, axis=0) / total
+    scatter = factors.T @ factors - total * jnp.outer(centre, centre)
+    lower = jnp.linalg.cholesky(scatter + _SCALE * jnp.eye(len(centre), dtype=factors.dtype))
+    root = jax.scipy.linalg.solve_triangular(lower.T, bartlett, lower=False)
+    spread = lower @ jax.scipy.linalg.solve_triangular(bartlett.T, normal, lower=False)
+    return centre + spread / total**0.5, root @ root.T
 
 
 def standard_chances(
-    random: np.random.Generator, shape: tuple[int, int], count: float, width: int
+    random: np.random.Generator, lines: int, degrees: Float[np.ndarray, " n"], width: int
 ) -> Chances:
-    """Chances for factors of this shape and so many entries."""
+    """Chances for so many rows, and columns of so many entries."""
     q = width + 1
 
-    def bartlett(lines: int) -> jax.Array:
+    def bartlett(lines: int) -> np.ndarray:
         factor = np.tril(random.normal(size=(q, q)), -1)
         factor[np.diag_indices(q)] = np.sqrt(random.chisquare(lines + q + 1 - np.arange(q)))
-        return jnp.asarray(factor, jnp.float32)
+        return factor
 
-    noise = jnp.asarray(random.gamma(1 + count / 2), jnp.float32)
-    return Chances(bartlett(shape[0]), bartlett(shape[1]), noise)
-
-
-def _seen_by_lines(other: Array, biased: Array) -> tuple[Array, Array]:
-    """The other side's features and biases, with the zeros of padding: a line's own bias sees a one."""
-    return (
-        jnp.pad(other.at[:, -1].set(biased), [(0, 1), (0, 0)]),
-        jnp.pad(other[:, -1], (0, 1)),
+    parts = (
+        random.normal(size=q),
+        random.normal(size=q),
+        bartlett(lines),
+        bartlett(len(degrees)),
+        random.gamma((_EVEN + degrees) / 2),
+        random.gamma(1 + _EVEN * len(degrees) / 2),
     )
-
-
-def _squared_error(table: Table, rows: Array, columns: Array, biased: Array) -> Array:
-    """The sum of the squared residuals."""
-    features, offsets = _seen_by_lines(columns, biased)
-
-    def block(part: tuple[Bucket, Array]) -> Array:
-        bucket, x = part
-        fitted = jnp.einsum("bdq,bq->bd", features[bucket.others], x) + offsets[bucket.others]
-        return jnp.sum(bucket.weights * (bucket.values - fitted) ** 2)
-
-    parts = zip(table.by_row.buckets, table.by_row.rows_of(rows), strict=True)
-    return jnp.sum(jnp.stack([jnp.sum(jax.lax.map(block, part)) for part in parts]))
+    return Chances(*(jnp.asarray(x, jnp.float32) for x in parts))
 
 
 @eqx.filter_jit
@@ -210,6 +240,5 @@ def moments(
     zero = jnp.zeros(rows.shape, jnp.float32)
     pairs = (jnp.asarray(draws.rows), jnp.asarray(draws.columns))
     (first, second), _ = jax.lax.scan(add, (zero, zero), pairs)
-    count = len(draws.noise_precision)
-    mean = first / count
-    return mean, jnp.maximum(second / count - mean**2, 0.0)
+    mean = first / len(draws.rows)
+    return mean, jnp.maximum(second / len(draws.rows) - mean**2, 0.0)
