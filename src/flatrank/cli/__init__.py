@@ -6,6 +6,7 @@ import typer
 from .complete import complete
 from .demo import demo
 from .predict import predict
+from .reproduce import reproduce
 from .sense import sense
 from .train import train
 from .verify import verify
@@ -21,6 +22,7 @@ app.command()(predict)
 app.command()(sense)
 app.command()(train)
 app.command()(verify)
+app.command()(reproduce)
 app.command()(demo)
 
 

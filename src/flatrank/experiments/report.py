@@ -11,19 +11,24 @@ import jinja2
 from matplotlib.figure import Figure
 
 from ..data import atomically, check_writable
+from .claims import Claim
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a sentence or two, rows of a two-column table, and captioned figures."""
+    """A heading, a sentence or two, rows of a two-column table, captioned figures, and claims."""
 
     title: str
     text: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     figures: tuple[tuple[str, Figure], ...] = ()
+    claims: tuple[Claim, ...] = ()
 
 
-_TEMPLATE = """<!doctype html>
+_TEMPLATE = """{% macro pictures(section) %}{% for caption, image in section.images %}
+<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ image }}">
+<figcaption>{{ caption }}</figcaption></figure>
+{% endfor %}{% endmacro %}<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -38,6 +43,9 @@ _TEMPLATE = """<!doctype html>
   td + td { font-variant-numeric: tabular-nums; text-align: right; padding-right: 0; }
   figure { margin: 1.2rem 0; } img { max-width: 100%; }
   figcaption { color: #55606c; font-size: .9rem; }
+  .claim { border-left: .35rem solid #9aa5b1; padding: .1rem .8rem; margin: .8rem 0; }
+  .claim b { margin-right: .4rem; } .claim small { color: #55606c; display: block; }
+  .holds { border-color: #009e73; } .fails { border-color: #d55e00; }
   footer { color: #7a8591; font-size: .8rem; margin: 3rem 0 1rem; }
 </style>
 </head>
@@ -47,13 +55,15 @@ _TEMPLATE = """<!doctype html>
 <section>
 <h2>{{ section.title }}</h2>
 {% if section.text %}<p>{{ section.text }}</p>{% endif %}
+{% for claim in section.claims %}
+<div class="claim {{ claim.verdict.name }}"><b>{{ claim.verdict }}</b>{{ claim.statement }}
+<small>{{ claim.quantity }}: {{ claim.number }}; claimed: {{ claim.range }}</small></div>
+{% endfor %}
+{% if section.claims %}{{ pictures(section) }}{% endif %}
 {% if section.facts %}<table>
 {% for name, value in section.facts %}<tr><td>{{ name }}</td><td>{{ value }}</td></tr>
 {% endfor %}</table>{% endif %}
-{% for caption, image in section.images %}
-<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ image }}">
-<figcaption>{{ caption }}</figcaption></figure>
-{% endfor %}
+{% if not section.claims %}{{ pictures(section) }}{% endif %}
 </section>
 {% endfor %}
 <footer>{{ versions }}</footer>
@@ -78,6 +88,7 @@ def write_report(path: str | Path, title: str, sections: list[Section]) -> None:
                 "title": section.title,
                 "text": section.text,
                 "facts": section.facts,
+                "claims": section.claims,
                 "images": [(caption, _png(figure)) for caption, figure in section.figures],
             }
             for section in sections

@@ -1,0 +1,88 @@
+"""Panels of curves with bands over seeds: the form that papers' figures have."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from .canvas import canvas
+from .dynamics import SERIES as SERIES
+
+BAND = "lines: medians over seeds, bands: from the least to the largest"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve: `y` is (points,) or (seeds, points); `style` and `marker` as in matplotlib."""
+
+    x: Any
+    y: Any
+    label: str | None = None
+    colour: str = SERIES[0]
+    style: str = "-"
+    marker: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Axes with their names, units in brackets, and curves; `logarithmic` names axes: "", "x", "xy"."""
+
+    xlabel: str
+    ylabel: str
+    curves: Sequence[Curve]
+    title: str = ""
+    logarithmic: str = ""
+    bottom: float | None = None
+    top: float | None = None
+    reverse: bool = False  # the x axis runs from large to small
+    ticks: tuple[Any, ...] = ()  # of the x axis
+    legend: bool = True
+
+
+def panels(title: str, found: Sequence[Panel], across: int = 2) -> Figure:
+    """The panels beside and below each other, each with a legend of its own."""
+    across = min(across, len(found))
+    rows = -(-len(found) // across)
+    figure, axes = canvas(4.6 * across, 0.6 + 3.3 * rows, panels=len(found), rows=rows)
+    for axis, panel in zip(np.atleast_1d(axes).ravel(), found, strict=False):
+        _draw(axis, panel)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _draw(axis: Any, panel: Panel) -> None:
+    if "x" in panel.logarithmic:
+        axis.set_xscale("log")
+    if "y" in panel.logarithmic:
+        axis.set_yscale("log")
+    for curve in panel.curves:
+        values = np.atleast_2d(np.asarray(curve.y, float))
+        with np.errstate(all="ignore"):
+            low, middle, high = np.nanquantile(values, (0, 0.5, 1), axis=0)
+        axis.plot(
+            curve.x,
+            middle,
+            curve.style,
+            marker=curve.marker,
+            ms=4,
+            color=curve.colour,
+            lw=1.4,
+            label=curve.label,
+        )
+        if len(values) > 1:
+            axis.fill_between(curve.x, low, high, color=curve.colour, alpha=0.18, lw=0)
+    axis.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
+    axis.set_title(panel.title, fontsize=10)
+    if panel.bottom is not None:
+        axis.set_ylim(bottom=panel.bottom)
+    if panel.top is not None:
+        axis.set_ylim(top=panel.top)
+    if panel.ticks:
+        axis.set_xticks(panel.ticks, [f"{tick:g}" for tick in panel.ticks])
+        axis.minorticks_off()
+    if panel.reverse:
+        axis.invert_xaxis()
+    if panel.legend and any(curve.label for curve in panel.curves):
+        axis.legend(frameon=False, fontsize=7.5)
