@@ -1,6 +1,7 @@
 """A claim of a paper as a number with its uncertainty, the range that it claims, and a verdict."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -34,15 +35,23 @@ class Number:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}] ({self.how})"
 
 
-def mean_of(values: Any) -> Number:
-    """The mean over independent seeds, with its 95% t interval; infinitely wide for a single one."""
+def mean_of(values: Any, of: str = "seeds") -> Number:
+    """The mean of independent values, with its 95% t interval; infinitely wide for a single one."""
     found = np.asarray(values, float).ravel()
     value, k = float(found.mean()), len(found)
     if k < 2:
-        return Number(value, -math.inf, math.inf, "one seed: no interval")
+        return Number(value, -math.inf, math.inf, f"one of {of}: no interval")
     quantile = float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, k - 1))
     away = quantile * float(found.std(ddof=1)) / k**0.5
-    return Number(value, value - away, value + away, f"mean of {k} seeds, 95% t interval")
+    return Number(value, value - away, value + away, f"mean of {k} {of}, 95% t interval")
+
+
+def worst_mean(values: Mapping[Any, Any]) -> tuple[Any, Number]:
+    """The key whose mean over seeds has the largest upper end, and that mean; NaN counts as largest."""
+    each = {key: mean_of(found) for key, found in values.items()}
+    highs = {key: number.high for key, number in each.items()}
+    key = max(highs, key=lambda key: math.inf if math.isnan(highs[key]) else highs[key])
+    return key, each[key]
 
 
 def share_of(successes: Any) -> Number:

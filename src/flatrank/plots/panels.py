@@ -72,13 +72,15 @@ def _draw(axis: Any, panel: Panel) -> None:
             label=curve.label,
         )
         if len(values) > 1:
-            axis.fill_between(curve.x, low, high, color=curve.colour, alpha=0.18, lw=0)
+            axis.fill_between(curve.x, low, high, color=curve.colour, alpha=0.13, lw=0)
     axis.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
     axis.set_title(panel.title, fontsize=10)
     if panel.bottom is not None:
         axis.set_ylim(bottom=panel.bottom)
     if panel.top is not None:
         axis.set_ylim(top=panel.top)
+    if "x" not in panel.logarithmic and not panel.ticks:
+        axis.locator_params(axis="x", nbins=5)
     if panel.ticks:
         axis.set_xticks(panel.ticks, [f"{tick:g}" for tick in panel.ticks])
         axis.minorticks_off()

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from ...measurements import DenseMeasurements
 from ..claims import Claim
 
 OnStep = Callable[[str, float], None]
@@ -76,3 +78,9 @@ class Table:
             ]
             found[name] = np.concatenate(parts)
         return found
+
+
+def padded(A: DenseMeasurements, count: int) -> DenseMeasurements:
+    """The measurements and zero matrices up to a count, scaled to the same mean squares."""
+    missing = jnp.zeros((count - A.count, *A.shape))
+    return DenseMeasurements((count / A.count) ** 0.5 * jnp.concatenate([A.matrices, missing]))
