@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from .canvas import canvas
 from .dynamics import SERIES as SERIES
@@ -53,10 +54,11 @@ def panels(title: str, found: Sequence[Panel], across: int = 2) -> Figure:
 
 
 def _draw(axis: Any, panel: Panel) -> None:
-    if "x" in panel.logarithmic:
-        axis.set_xscale("log")
-    if "y" in panel.logarithmic:
-        axis.set_yscale("log")
+    for name, dimension in (("x", axis.xaxis), ("y", axis.yaxis)):
+        if name in panel.logarithmic:
+            dimension.axes.set(**{f"{name}scale": "log"})
+            # Within a decade matplotlib writes 2 x 10^0; plain numbers are shorter.
+            dimension.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     for curve in panel.curves:
         values = np.atleast_2d(np.asarray(curve.y, float))
         with np.errstate(all="ignore"):
@@ -64,7 +66,7 @@ def _draw(axis: Any, panel: Panel) -> None:
         axis.plot(
             curve.x,
             middle,
-            curve.style,
+            linestyle=curve.style or "none",
             marker=curve.marker,
             ms=4,
             color=curve.colour,
