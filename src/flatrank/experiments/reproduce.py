@@ -49,6 +49,7 @@ class Reproduced:
         for name, value in self.figure.settings(self.scale).items():
             other = "" if full[name] == value else f" (full scale: {_words(full[name])})"
             facts.append((name.replace("_", " "), f"{_words(value)}{other}"))
+        facts += self.finding.facts
         return (*facts, ("seed", f"{self.seed}"), ("seconds", f"{self.seconds:.0f}"))
 
 

@@ -16,11 +16,12 @@ OnStep = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Finding:
-    """What a figure's experiment found: the picture, its claims, its numbers as columns."""
+    """What a figure's experiment found: the picture, claims, numbers as columns, and further facts."""
 
     picture: Figure
     claims: tuple[Claim, ...]
     columns: dict[str, np.ndarray]
+    facts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
