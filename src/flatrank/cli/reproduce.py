@@ -13,9 +13,7 @@ from .screen import console, progress, reports_bad_input, show_table
 
 @reports_bad_input
 def reproduce(
-    paper: Annotated[
-        str, typer.Argument(help="gatmiry2023 or arora2019.", show_default=False)
-    ],
+    paper: Annotated[str, typer.Argument(help="gatmiry2023 or arora2019.", show_default=False)],
     figure: Annotated[
         int | None, typer.Option(help="Only this figure, from 1.", show_default="all")
     ] = None,

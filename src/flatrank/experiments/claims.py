@@ -46,12 +46,20 @@ def mean_of(values: Any, of: str = "seeds") -> Number:
     return Number(value, value - away, value + away, f"mean of {k} {of}, 95% t interval")
 
 
-def worst_mean(values: Mapping[Any, Any]) -> tuple[Any, Number]:
-    """The key whose mean over seeds has the largest upper end, and that mean; NaN counts as largest."""
+def highest_mean(values: Mapping[Any, Any]) -> tuple[Any, Number]:
+    """The key whose mean over seeds has the highest upper end, and that mean; one with NaN is first."""
     each = {key: mean_of(found) for key, found in values.items()}
-    highs = {key: number.high for key, number in each.items()}
-    key = max(highs, key=lambda key: math.inf if math.isnan(highs[key]) else highs[key])
-    return key, each[key]
+    return max(each.items(), key=lambda item: _first_if_nan(item[1].high))
+
+
+def lowest_mean(values: Mapping[Any, Any]) -> tuple[Any, Number]:
+    """The key whose mean over seeds has the lowest lower end, and that mean; one with NaN is first."""
+    each = {key: mean_of(found) for key, found in values.items()}
+    return max(each.items(), key=lambda item: _first_if_nan(-item[1].low))
+
+
+def _first_if_nan(value: float) -> float:
+    return math.inf if math.isnan(value) else value
 
 
 def share_of(successes: Any) -> Number:

@@ -55,9 +55,7 @@ def nuclear_minimum(
             size = float(np.linalg.norm(U, 2))
             bound = max(best.lower_bound, float(-np.vdot(U, Z)) / size if size else 0.0)
             kept = best.nuclear_norm <= norm
-            best = NuclearMinimum(
-                best.matrix if kept else Z, min(norm, best.nuclear_norm), bound
-            )
+            best = NuclearMinimum(best.matrix if kept else Z, min(norm, best.nuclear_norm), bound)
             if best.gap <= tolerance:
                 break
     return best

@@ -128,7 +128,10 @@ def _write_figure(folder: Path, done: Reproduced) -> None:
 def _summary(paper: Paper, found: list[Reproduced]) -> Section:
     claims: list[Claim] = [claim for one in found for claim in one.finding.claims]
     counts = [
-        (str(verdict), f"{sum(claim.verdict is verdict for claim in claims)} of {len(claims)} claims")
+        (
+            str(verdict),
+            f"{sum(claim.verdict is verdict for claim in claims)} of {len(claims)} claims",
+        )
         for verdict in dict.fromkeys(claim.verdict for claim in claims)
     ]
     total = sum(one.seconds for one in found)

@@ -5,6 +5,4 @@ from .paper import Finding as Finding
 from .paper import Paper as Paper
 from .paper import PaperFigure as PaperFigure
 
-PAPERS: dict[str, Paper] = {
-    paper.name: paper for paper in (gatmiry2023.PAPER, arora2019.PAPER)
-}
+PAPERS: dict[str, Paper] = {paper.name: paper for paper in (gatmiry2023.PAPER, arora2019.PAPER)}

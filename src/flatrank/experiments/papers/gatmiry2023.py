@@ -1,6 +1,6 @@
 """Gatmiry, Li, Chuang, Reddi, Ma, Jegelka 2023: flatness of deep matrix factorisation."""
 
-from . import gatmiry_matrices, gatmiry_training
+from . import gatmiry_endpoints, gatmiry_matrices, gatmiry_training
 from .paper import Paper, PaperFigure
 
 _DEPTHS = (2, 3, 4, 5, 6)
@@ -45,7 +45,7 @@ END_POINTS = PaperFigure(
     "end points against the least nuclear norm",
     "Where gradient flow, label noise (its limit, the flow of the trace) and the flattest interpolator "
     "are, against nuclear-norm minimisation, which is convex and solved to a proved gap of 1e-4.",
-    gatmiry_training.end_points,
+    gatmiry_endpoints.end_points,
     full={
         "depths": _DEPTHS,
         "side": 10,
@@ -103,7 +103,7 @@ PAPER = Paper(
     "gatmiry2023",
     "K. Gatmiry, Z. Li, C.-Y. Chuang, S. Reddi, T. Ma, S. Jegelka: The Inductive Bias of Flatness "
     "Regularization for Deep Matrix Factorization, 2023 (arXiv 2306.13239)",
-    "The settings are flatrank's own, chosen to show each claim; they are not the paper's, which are not "
-    "public in detail. Intervals are over seeds: other matrices, measurements and starts.",
+    "The settings are flatrank's own, chosen to show each claim; they are not the paper's, which are "
+    "not public in detail. Intervals are over seeds: other matrices, measurements and starts.",
     (TRAINING, SPEED, END_POINTS, TEST_ERROR, ISOMETRY, ONE_MEASUREMENT),
 )

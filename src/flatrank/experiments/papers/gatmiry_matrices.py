@@ -139,7 +139,8 @@ def isometry(
     predicted = [gaussian_rip_prediction(side, side, N, 1, 0.95) for N in counts]
     isotropic = IsotropicMeasurements(shape)
     each = {
-        depth: jax.jit(lambda M, A, depth=depth: induced_regularizer(M, A, depth)) for depth in depths
+        depth: jax.jit(lambda M, A, depth=depth: induced_regularizer(M, A, depth))
+        for depth in depths
     }
     for k, count in enumerate(counts):
         for number in range(seeds):

@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...measurements import DenseMeasurements
+from ...data import low_rank_matrix
+from ...measurements import DenseMeasurements, gaussian_measurements
+from ...network import DeepLinear
 from ..claims import Claim
 
 OnStep = Callable[[str, float], None]
@@ -72,13 +75,22 @@ class Table:
             kind = next(rows[name].dtype.kind for rows in self._rows if name in rows)
             nothing: Any = "" if kind == "U" else np.nan
             parts = [
-                rows[name]
-                if name in rows
-                else np.full(len(next(iter(rows.values()))), nothing)
+                rows[name] if name in rows else np.full(len(next(iter(rows.values()))), nothing)
                 for rows in self._rows
             ]
             found[name] = np.concatenate(parts)
         return found
+
+
+def gaussian_problem(
+    depth: int, side: int, rank: int, count: int, seed: int, scale: float
+) -> tuple[DenseMeasurements, jax.Array, DeepLinear]:
+    """Gaussian measurements of a unit matrix, the matrix, and a random network."""
+    keys = jax.random.split(jax.random.key(seed), 3)
+    truth = low_rank_matrix(keys[0], (side, side), rank)
+    truth = truth / jnp.linalg.norm(truth)
+    A = gaussian_measurements(keys[1], count, (side, side))
+    return A, truth, DeepLinear.gaussian(keys[2], (side, side), depth, scale=scale)
 
 
 def padded(A: DenseMeasurements, count: int) -> DenseMeasurements:
