@@ -63,8 +63,10 @@ def _first_if_nan(value: float) -> float:
 
 
 def share_of(successes: Any) -> Number:
-    """The share of trials that are true, with its 95% Wilson interval."""
+    """The share of trials that are true, with its 95% Wilson interval; NaN without any trials."""
     found = np.asarray(successes, bool).ravel()
+    if not found.size:
+        return Number(math.nan, math.nan, math.nan, "no trials")
     test = scipy.stats.binomtest(int(found.sum()), found.size)
     interval = test.proportion_ci(CONFIDENCE, "wilson")
     how = f"{int(found.sum())} of {found.size} trials, 95% Wilson interval"

@@ -38,7 +38,7 @@ def nuclear_minimum(
     the bound <G, Z> / ||G||_2 by duality in every step (Z interpolates). Ends at a relative gap of
     `tolerance`, or after `max_steps`: the gap says which.
     """
-    project = _projection(A, np.asarray(y, np.float64))
+    project = _projection(A, np.asarray(y))
     Z = project(np.zeros(A.shape))
     U = np.zeros(A.shape)
     if not Z.any():
@@ -72,7 +72,8 @@ def _projection(A: AbstractMeasurements, y: np.ndarray):  # type: ignore[no-unty
             return M
 
         return kept
-    explicit = np.asarray(jax.vmap(A.adjoint)(jnp.eye(A.count)), np.float64)
+    units = jnp.eye(A.count, dtype=y.dtype)
+    explicit = np.asarray(jax.vmap(A.adjoint)(units), np.float64)
     explicit = explicit.reshape(A.count, -1)
     factor = scipy.linalg.cho_factor(explicit @ explicit.T)
 

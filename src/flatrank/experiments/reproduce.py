@@ -12,7 +12,7 @@ from .papers import PAPERS, Finding, Paper, PaperFigure
 from .report import Section, write_report
 
 SCALES = ("quick", "full")
-HEADINGS = ("figure", "claim", "number", "claimed", "verdict")
+HEADINGS = ("figure and claim", "number", "claimed", "verdict")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,12 @@ class Reproduced:
     def rows(self) -> list[tuple[str, ...]]:
         """A row under `HEADINGS` for each claim."""
         return [
-            (f"{self.number}", claim.statement, f"{claim.number}", claim.range, f"{claim.verdict}")
+            (
+                f"{self.number}. {claim.statement}",
+                f"{claim.number}",
+                claim.range,
+                f"{claim.verdict}",
+            )
             for claim in self.finding.claims
         ]
 

@@ -49,12 +49,9 @@ def problem(
 def starts_at(side: int, depth: int, scales: tuple[float, ...], seed: int) -> DeepLinear:
     """Layers with entries N(0, s^{2/L} / side), one network (a leading axis) for each scale s."""
     key = jax.random.key(10_000 + seed)
-
-    def start(scale: jax.Array) -> DeepLinear:
-        # The entries of the product have standard deviation s / sqrt(side).
-        return DeepLinear.gaussian(key, (side, side), depth, scale=scale)  # type: ignore[arg-type]
-
-    networks = jax.vmap(start)(jnp.asarray(scales) / side**0.5)
+    # Scale one: the entries of the product have standard deviation 1 / sqrt(side).
+    unit = DeepLinear.gaussian(key, (side, side), depth, scale=side**-0.5)
+    networks = jax.vmap(unit.scaled)(jnp.asarray(scales))
     return jax.tree.map(lambda layer: layer.astype(jnp.float32), networks)
 
 
