@@ -1,5 +1,6 @@
 """Panels of curves with bands over seeds: the form that papers' figures have."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,14 +62,16 @@ def _draw(axis: Any, panel: Panel) -> None:
             dimension.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     for curve in panel.curves:
         values = np.atleast_2d(np.asarray(curve.y, float))
-        with np.errstate(all="ignore"):
+        with warnings.catch_warnings():
+            # Where no seed has a value, nothing is drawn.
+            warnings.simplefilter("ignore", RuntimeWarning)
             low, middle, high = np.nanquantile(values, (0, 0.5, 1), axis=0)
         axis.plot(
             curve.x,
             middle,
             linestyle=curve.style or "none",
             marker=curve.marker,
-            ms=4,
+            ms=5,
             color=curve.colour,
             lw=1.4,
             label=curve.label,

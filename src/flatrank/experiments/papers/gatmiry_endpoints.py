@@ -69,7 +69,7 @@ def end_points(
                 if kind != "bound"
             ],
             f"N = {count} measurements",
-            "y",
+            bottom=0.0,
             ticks=depths,
         )
         for count in counts
