@@ -18,7 +18,7 @@ def reproduce(
         int | None, typer.Option(help="Only this figure, from 1.", show_default="all")
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="'quick' (under five minutes) or 'full' (an hour or more).")
+        str, typer.Option(help="'quick' (under five minutes) or 'full' (hours).")
     ] = "quick",
     output: Annotated[
         Path | None,

@@ -25,9 +25,8 @@ COMPLETION = PaperFigure(
     arora_convex.against_convex,
     full={"ensemble": "completion", **_COMMON},
     quick={
-        "depths": (2, 3),
         "scales": (1e-3, 1e-4, 1e-5),
-        "learning_rate": 5e-3,
+        "learning_rate": 4e-3,
         "most_steps": 30_000,
     },
 )
@@ -41,14 +40,14 @@ SENSING = PaperFigure(
         "ensemble": "sensing",
         **_COMMON,
         "scales": (1e-3, 1e-5),
-        "learning_rate": 3e-3,
+        "learning_rate": 4e-3,
         "seeds": 2,
     },
     quick={
         "side": 40,
         "rank": 2,
         "counts": (320, 800),
-        "depths": (2, 3),
+        "learning_rate": 2e-3,
         "most_steps": 30_000,
         "seeds": 3,
     },
