@@ -71,7 +71,7 @@ TEST_ERROR = PaperFigure(
         "counts": (20, 25, 30, 35, 40, 45, 50, 60, 70, 80),
         "seeds": 20,
     },
-    quick={"counts": (20, 30, 40, 50, 60), "seeds": 5},
+    quick={"counts": (20, 30, 40, 50, 60), "seeds": 10},
 )
 
 ISOMETRY = PaperFigure(
