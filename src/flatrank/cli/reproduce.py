@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..experiments.papers import PAPERS
 from ..experiments.reproduce import HEADINGS, chosen_paper
 from ..experiments.reproduce import reproduce as run
 from .screen import console, progress, reports_bad_input, show_table
@@ -13,7 +14,7 @@ from .screen import console, progress, reports_bad_input, show_table
 
 @reports_bad_input
 def reproduce(
-    paper: Annotated[str, typer.Argument(help="gatmiry2023 or arora2019.", show_default=False)],
+    paper: Annotated[str, typer.Argument(help=f"{', '.join(PAPERS)}.", show_default=False)],
     figure: Annotated[
         int | None, typer.Option(help="Only this figure, from 1.", show_default="all")
     ] = None,

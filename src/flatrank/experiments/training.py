@@ -192,7 +192,8 @@ def interpolating_network(network: DeepLinear, A: AbstractMeasurements, y: jax.A
     Raises ValueError if it does not in 10,000 units of time.
     """
     # A power of ten: the bound is part of the program, which is then compiled for few of them.
-    bound = 10.0 ** math.ceil(math.log10(1e-10 * float(jnp.mean(y**2))))
+    size = float(jnp.mean(y**2))
+    bound = 10.0 ** math.ceil(math.log10(1e-10 * size)) if size > 0 else 0.0
     run = train(
         network,
         A,

@@ -26,7 +26,8 @@ TRAINING = PaperFigure(
 
 SPEED = PaperFigure(
     "the speed of the drift",
-    "One interpolating start that is not flat. On the right all curves on the time of the flow.",
+    "One interpolating start that is not flat; seeds are of the noise alone. On the right all curves on "
+    "the time of the flow.",
     gatmiry_training.drift_speed,
     full={
         "depth": 3,
