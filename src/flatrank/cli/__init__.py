@@ -7,6 +7,7 @@ from .complete import complete
 from .demo import demo
 from .predict import predict
 from .report import report
+from .reproduce import reproduce
 from .sense import sense
 from .sweep import sweep
 from .train import train
@@ -25,6 +26,7 @@ app.command()(train)
 app.command()(verify)
 app.command()(sweep)
 app.command()(report)
+app.command()(reproduce)
 app.command()(demo)
 
 

@@ -11,6 +11,7 @@ import jinja2
 from matplotlib.figure import Figure
 
 from ..data import atomically, check_writable
+from .claims import Claim
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a sentence or two, facts (name, value), captioned figures, a table, text as it is."""
+    """A heading, a sentence or two, facts, figures, a table, text as it is, and claims."""
 
     title: str
     text: str = ""
@@ -31,9 +32,13 @@ class Section:
     figures: tuple[tuple[str, Figure], ...] = ()
     table: Table | None = None
     verbatim: str = ""
+    claims: tuple[Claim, ...] = ()
 
 
-_TEMPLATE = """<!doctype html>
+_TEMPLATE = """{% macro pictures(section) %}{% for caption, image in section.images %}
+<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ image }}">
+<figcaption>{{ caption }}</figcaption></figure>
+{% endfor %}{% endmacro %}<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -62,6 +67,9 @@ _TEMPLATE = """<!doctype html>
   .sortable [aria-sort=ascending] button::after { content: " \\25B2"; }
   .sortable [aria-sort=descending] button::after { content: " \\25BC"; }
   pre { background: #f4f6f8; padding: .8rem 1rem; overflow-x: auto; font-size: .85rem; }
+  .claim { border-left: .35rem solid #9aa5b1; padding: .1rem .8rem; margin: .8rem 0; }
+  .claim b { margin-right: .4rem; } .claim small { color: #55606c; display: block; }
+  .holds { border-color: #009e73; } .fails { border-color: #d55e00; }
   footer { color: #7a8591; font-size: .8rem; margin: 3rem 0 1rem; }
 </style>
 </head>
@@ -71,13 +79,15 @@ _TEMPLATE = """<!doctype html>
 <section>
 <h2>{{ section.title }}</h2>
 {% if section.text %}<p>{{ section.text }}</p>{% endif %}
+{% for claim in section.claims %}
+<div class="claim {{ claim.verdict.name }}"><b>{{ claim.verdict }}</b>{{ claim.statement }}
+<small>{{ claim.quantity }}: {{ claim.number }}; claimed: {{ claim.range }}</small></div>
+{% endfor %}
+{% if section.claims %}{{ pictures(section) }}{% endif %}
 {% if section.facts %}<table>
 {% for name, value in section.facts %}<tr><td>{{ name }}</td><td>{{ value }}</td></tr>
 {% endfor %}</table>{% endif %}
-{% for caption, image in section.images %}
-<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ image }}">
-<figcaption>{{ caption }}</figcaption></figure>
-{% endfor %}
+{% if not section.claims %}{{ pictures(section) }}{% endif %}
 {% if section.table %}<div class="wide"><table class="sortable">
 <thead><tr>{% for heading in section.table.headings -%}
 <th scope="col" aria-sort="none"><button type="button">{{ heading }}</button></th>
@@ -130,6 +140,7 @@ def write_report(path: str | Path, title: str, sections: list[Section]) -> None:
                 "facts": section.facts,
                 "table": section.table,
                 "verbatim": section.verbatim,
+                "claims": section.claims,
                 "images": [(caption, _png(figure)) for caption, figure in section.figures],
             }
             for section in sections

@@ -1,12 +1,14 @@
 """A training run described by a file: the problem, the network, the optimiser, what to record."""
 
 import json
+import math
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +42,8 @@ OPTIMIZERS: dict[str, type[AbstractOptimizer]] = {
     "gradient-flow": GradientFlow,
     "flat-flow": FlatFlow,
 }
+# Compiled once: called many times, the loop in it would be compiled every time.
+_retracted = eqx.filter_jit(retracted)
 _PENALTIES = {"flatness": Flatness, "weight-decay": WeightDecay}
 _KEYS = {
     "problem": ("ensemble", "shape", "rank", "count", "seed", "measurements", "values", "truth"),
@@ -170,7 +174,9 @@ def interpolating_network(network: DeepLinear, A: AbstractMeasurements, y: jax.A
 
     Raises ValueError if it does not in 10,000 units of time.
     """
-    bound = 1e-10 * float(jnp.mean(y**2))
+    # A power of ten: the bound is part of the program, which is then compiled for few of them.
+    size = float(jnp.mean(y**2))
+    bound = 10.0 ** math.ceil(math.log10(1e-10 * size)) if size > 0 else 0.0
     run = train(
         network,
         A,
@@ -187,7 +193,7 @@ def interpolating_network(network: DeepLinear, A: AbstractMeasurements, y: jax.A
             f"[network] gradient flow ends at a loss of {run.history['loss'][-1:]}, so that `start` "
             "cannot be 'interpolating': take fewer measurements, a larger `width` or `scale`."
         )
-    end = retracted(run.network, A, y)
+    end = _retracted(run.network, A, y)
     if mean_square(end, A, y) > largest_zero_loss(y):
         raise ValueError(
             "[network] the end of gradient flow cannot be brought to zero loss, so that `start` cannot "

@@ -15,6 +15,11 @@ from .flatness import density as density
 from .flatness import flattening as flattening
 from .flatness import layer_traces as layer_traces
 from .flatness import spectrum as spectrum
+from .panels import BAND as BAND
+from .panels import SERIES as SERIES
+from .panels import Curve as Curve
+from .panels import Panel as Panel
+from .panels import panels as panels
 from .sweeps import curves_over_seeds as curves_over_seeds
 from .sweeps import success_map as success_map
 from .theory import sides as sides

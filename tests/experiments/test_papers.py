@@ -1,0 +1,197 @@
+"""Every figure of every paper runs, at sizes of seconds, and each of its claims can fail."""
+
+import numpy as np
+import pytest
+
+from flatrank.experiments.claims import Verdict
+from flatrank.experiments.papers import (
+    PAPERS,
+    arora_convex,
+    arora_training,
+    gatmiry_endpoints,
+    gatmiry_matrices,
+    gatmiry_training,
+)
+
+SMALL = {"side": 10, "rank": 1, "counts": (40, 70), "most_steps": 1000, "seeds": 1}
+TINY = {
+    ("gatmiry2023", 1): {"depths": (2,), "side": 5, "measurements": 15, "steps": 3000, "seeds": 2},
+    ("gatmiry2023", 2): {
+        "depth": 2,
+        "side": 5,
+        "measurements": 12,
+        "learning_rates": (0.01, 0.02),
+        "noises": (0.5, 1.0),
+        "time": 0.05,
+        "seeds": 2,
+    },
+    ("gatmiry2023", 3): {"depths": (2,), "side": 5, "counts": (12, 20), "seeds": 1},
+    ("gatmiry2023", 4): {"depths": (2,), "side": 5, "counts": (5, 22), "seeds": 2},
+    ("gatmiry2023", 5): {"depths": (2,), "side": 4, "counts": (50, 400, 3200), "seeds": 2},
+    ("gatmiry2023", 6): {"depths": (3,), "side": 3, "matrices": 2},
+    ("arora2019", 1): SMALL | {"scales": (1e-2, 1e-3)},
+    ("arora2019", 2): SMALL | {"scales": (1e-2,)},
+    ("arora2019", 3): {
+        "side": 20,
+        "rank": 1,
+        "measurements": 200,
+        "depths": (2, 3),
+        "steps": 500,
+        "seeds": 1,
+    },
+    ("arora2019", 4): {
+        "side": 10,
+        "rank": 1,
+        "measurements": 50,
+        "depths": (2,),
+        "rates": (2e-3, 4e-3),
+        "seeds": 1,
+    },
+}
+
+
+def test_every_figure_has_a_tiny_version_here():
+    known = {(name, k + 1) for name, paper in PAPERS.items() for k in range(len(paper.figures))}
+    assert set(TINY) >= {key for key in known if key[0] in ("gatmiry2023", "arora2019")}
+
+
+@pytest.mark.parametrize("key", TINY, ids=lambda key: f"{key[0]}-{key[1]}")
+def test_a_tiny_version_runs(key):
+    name, number = key
+    figure = PAPERS[name].figures[number - 1]
+    settings = figure.settings("quick")
+    assert settings.keys() == figure.settings("full").keys()
+    assert set(TINY[key]) <= set(settings)
+    said = []
+    finding = figure.make(seed=1, on_step=lambda *step: said.append(step), **settings | TINY[key])
+    assert said
+    assert all(0 <= fraction <= 1 for _, fraction in said)
+    assert len({len(column) for column in finding.columns.values()}) == 1
+    shown = [axis for axis in finding.picture.axes if axis.get_visible()]
+    assert all(axis.get_xlabel() and axis.get_ylabel() for axis in shown)
+    for claim in finding.claims:
+        assert np.isfinite(claim.number.value), claim
+        # Where it can fail: it has a bound.
+        assert np.isfinite(claim.least) or np.isfinite(claim.most)
+
+
+def verdicts(claims):
+    return [claim.verdict for claim in claims]
+
+
+def turned(before, after):
+    """Which claims held and do not hold any more."""
+    return [
+        k
+        for k, (one, other) in enumerate(zip(verdicts(before), verdicts(after), strict=True))
+        if one is Verdict.holds and other is Verdict.fails
+    ]
+
+
+def near(value, *shape):
+    """Values within a thousandth of one, so that there is an interval."""
+    return value * (1 + 1e-3 * np.random.default_rng(0).uniform(-1, 1, shape))
+
+
+def test_claims_on_training_fail_on_other_data():
+    def claims(trace_with, loss_with, trace_drift, test_with):
+        found = {}
+        for depth in (2, 3):
+            kept = {"loss": loss_with, "trace": trace_with, "test_loss": test_with}
+            found[depth, "label noise"] = {name: near(v, 4, 9) for name, v in kept.items()}
+            trace = near(1.0, 4, 9) * np.linspace(1, trace_drift, 9)
+            found[depth, "no label noise"] = {"trace": trace, "test_loss": near(1.0, 4, 9)}
+        return gatmiry_training._training_claims(found, (2, 3), floor=0.1)
+
+    sound = claims(0.2, 0.02, 1.0, 0.01)
+    assert set(verdicts(sound)) == {Verdict.holds}
+    assert turned(sound, claims(0.9, 0.09, 1.0, 0.01)) == [0]
+    assert turned(sound, claims(0.2, 0.02, 0.8, 0.01)) == [1]
+    assert turned(sound, claims(0.2, 0.04, 1.0, 0.01)) == [2]
+    assert turned(sound, claims(0.2, 0.02, 1.0, 2.0)) == [3, 4]
+
+
+def test_claims_on_end_points_fail_on_other_data():
+    def claims(**ratios):
+        sound = {"gradient flow": 2.0, "limit of label noise": 1.0, "flattest": 1.0, "bound": 3.0}
+        values = {
+            (count, depth, kind): near(ratios.get(kind.replace(" ", "_"), value), 4)
+            for kind, value in sound.items()
+            for count in (20, 40)
+            for depth in (2, 3)
+        }
+        return gatmiry_endpoints._end_claims(values, (2, 3), (20, 40))
+
+    sound = claims()
+    assert set(verdicts(sound)) == {Verdict.holds}
+    assert turned(sound, claims(flattest=1.2)) == [0, 1, 2]
+    assert turned(sound, claims(limit_of_label_noise=1.5)) == [2]
+    assert turned(sound, claims(gradient_flow=1.05)) == [3]
+    assert turned(sound, claims(bound=0.9)) == [4]
+
+
+def test_claims_on_matrices_fail_on_other_data():
+    counts = (100, 400, 1600, 6400)
+
+    def isometry(power=-0.5, ratio=1.01, predicted=3.0):
+        delta = near(1.0, 4, 4) * np.power(counts, power)
+        return gatmiry_matrices._isometry_claims(
+            delta, near(ratio, 2, 8, 4), predicted * np.power(counts, power), counts, 2
+        )
+
+    sound = isometry()
+    assert set(verdicts(sound)) == {Verdict.holds}
+    assert turned(sound, isometry(power=-0.2)) == [0]
+    assert turned(sound, isometry(predicted=0.5)) == [1]
+    assert turned(sound, isometry(ratio=1.5)) == [2]
+
+    def errors(convex, flattest):
+        found = {"convex": np.asarray([convex] * 40), "flattest": np.asarray([flattest] * 40)}
+        return gatmiry_matrices._error_claims(found, (20, 40, 60), 19)
+
+    sound = errors([1.0, 1.0, 1e-9], [1.0, 1.0, 1e-9])
+    assert set(verdicts(sound)) == {Verdict.holds}
+    assert turned(sound, errors([1.0, 1.0, 1e-9], [1.0, 1e-9, 1.0])) == [0, 1, 2]
+    assert turned(sound, errors([1e-9, 1.0, 1e-9], [1e-9, 1.0, 1e-9])) == [3]
+
+
+def test_claims_against_the_convex_solution_fail_on_other_data():
+    def claims(few, many, loss=1e-6, gap=1e-4):
+        """(error, norm, effective rank) of the convex solution, depth 2, depth 3."""
+        found = {
+            (count, depth): np.asarray([near(value, 4, 2) for value in values])
+            for count, three in ((20, few), (50, many))
+            for depth, values in zip((0, 2, 3), three, strict=True)
+        }
+        found[20, 2][0] *= [2.0, 1.0]  # larger at the larger scale
+        return arora_convex._convex_claims(
+            found, (20, 50), (2, 3), np.asarray([loss]), np.asarray([gap]), 1e-6
+        )
+
+    few = [(0.2, 9.0, 8.0), (0.2, 10.0, 7.0), (0.01, 10.0, 5.0)]
+    many = [(1e-5, 10.0, 5.0)] * 3
+    sound = claims(few, many)
+    assert set(verdicts(sound)) == {Verdict.holds}
+    assert turned(sound, claims([*few[:2], (0.5, 9.0, 9.0)], many)) == [0, 1, 3, 4]
+    other = claims(few, [many[0], (0.1, 11.0, 5.0), many[2]])
+    assert turned(sound, other) == [5, 6]
+    assert turned(sound, claims(few, many, loss=1e-5, gap=0.1)) == [7, 8]
+
+
+def test_claims_on_singular_values_fail_on_other_data():
+    def claims(small, tail, off):
+        """Two records of ten singular values; `small` is s_2 at the first, `tail` s_3 at the second."""
+        values = {}
+        for depth, s, t in zip((2, 3), small, tail, strict=True):
+            values[depth] = near(1.0, 4, 2, 10)
+            values[depth][:, 0, 1] *= s
+            values[depth][:, 1, 2] *= t
+        return arora_training._dynamics_claims(
+            values, {2: near(off, 4), 3: near(off, 4)}, (2, 3), 2
+        )
+
+    sound = claims((0.1, 0.01), (0.1, 0.01), 1e-3)
+    assert set(verdicts(sound)) == {Verdict.holds}
+    assert turned(sound, claims((0.1, 0.01), (0.1, 0.01), 0.3)) == [0]
+    assert turned(sound, claims((0.01, 0.1), (0.1, 0.01), 1e-3)) == [1]
+    assert turned(sound, claims((0.1, 0.01), (0.01, 0.1), 1e-3)) == [2]
