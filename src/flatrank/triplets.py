@@ -134,7 +134,8 @@ class TripletCompleter(BaseEstimator):
         """
         rows, columns = self._numbers(frame)
         known = (rows >= 0) & (columns >= 0)
-        predicted = self._from_biases(rows, columns)
+        completion = self.completer_.completion_
+        predicted = completion.predict_partly(rows, columns)
         predicted[known] = self.completer_.predict_entries(rows[known], columns[known])
         return predicted
 
@@ -158,14 +159,14 @@ class TripletCompleter(BaseEstimator):
                 lines = ((rows >= 0) == row_known) & ((columns >= 0) == column_known)
                 if (row_known and column_known) or not lines.any():
                     continue
-                beside = self._from_biases(
+                beside = fitted.completion_.predict_partly(
                     np.where(row_known, fitted.rows_, -1),
                     np.where(column_known, fitted.columns_, -1),
                 )
                 low, high = np.quantile(
                     fitted.values_ - beside, [(1 - coverage) / 2, (1 + coverage) / 2]
                 )
-                centre = self._from_biases(rows[lines], columns[lines])
+                centre = fitted.completion_.predict_partly(rows[lines], columns[lines])
                 lower[lines], upper[lines] = centre + low, centre + high
         return lower, upper
 
@@ -174,7 +175,7 @@ class TripletCompleter(BaseEstimator):
 
         The result has a line for each, with the row id, the column id and `score`, as a table of the
         library that the fitted one was of. A row id has fewer lines where fewer columns are left after
-        those it has an entry in; one that was not fitted gets the columns of largest bias. Raises
+        those it has an entry in; one that was not fitted gets the columns of largest level. Raises
         ValueError for missing ids and n below 1.
         """
         check_is_fitted(self)
@@ -192,9 +193,11 @@ class TripletCompleter(BaseEstimator):
         known = rows >= 0
         columns[known], scores[known] = self.completer_.recommend(rows[known], n, exclude_seen)
         all_columns = np.arange(len(self.ids_[1]))
-        by_bias = self._from_biases(np.full(len(all_columns), -1), all_columns)
-        best = np.argsort(-by_bias, kind="stable")[:n]
-        columns[~known, : len(best)], scores[~known, : len(best)] = best, by_bias[best]
+        level = self.completer_.completion_.predict_partly(
+            np.full(len(all_columns), -1), all_columns
+        )
+        best = np.argsort(-level, kind="stable")[:n]
+        columns[~known, : len(best)], scores[~known, : len(best)] = best, level[best]
         line, place = np.nonzero(columns >= 0)
         return self.form_.frame(
             {
@@ -238,15 +241,6 @@ class TripletCompleter(BaseEstimator):
                 "bias.",
                 stacklevel=stacklevel,
             )
-
-    def _from_biases(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """The mean and the biases of what is known (numbers >= 0)."""
-        fitted = self.completer_.completion_
-        return (
-            fitted.mean
-            + np.where(rows >= 0, fitted.row_bias[rows], 0.0)
-            + np.where(columns >= 0, fitted.column_bias[columns], 0.0)
-        )
 
     def _names(self) -> Triplets:
         names = {"row": self.row, "column": self.column, "value": self.value}

@@ -17,7 +17,9 @@ def completed():
     rng = np.random.default_rng(0)
     truth = 10 + rng.standard_normal((200, 1)) @ rng.standard_normal((1, 30))
     X = np.where(rng.random(truth.shape) < 0.4, truth, np.nan)
-    return complete_entries(EntryTable.from_array(X), MatrixCompleter(random_state=0)), X
+    return complete_entries(
+        EntryTable.from_array(X), MatrixCompleter(penalty="flatness", random_state=0)
+    ), X
 
 
 def test_report_is_self_contained(completed, tmp_path):

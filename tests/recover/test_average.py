@@ -11,6 +11,7 @@ from flatrank.recover import posterior
 from flatrank.recover.alternating import entry_table
 from flatrank.recover.average import average, entry_moments, folded_in, number_of_draws
 from flatrank.recover.buckets import line_buckets
+from flatrank.recover.complete import default_width
 from flatrank.recover.posterior import draw_lines, standard_chances, sweep
 
 NOISE = 0.3
@@ -31,7 +32,8 @@ def averaged(draws=20, start=None, width=None, held=0.1, seed=0, data=None):
     unit = ((values - values.mean()) / values.std()).astype(np.float32)
     out = np.random.default_rng(seed).random(len(unit)) < held
     found = average(
-        rows, columns, unit, truth.shape, out, width, 32, True, draws, seed,
+        rows, columns, unit, truth.shape, out, width, default_width(truth.shape, len(unit) // 2),
+        True, draws, seed,
         lambda what, fraction: None, start,
     )  # fmt: skip
     return found, values.mean(), values.std()
@@ -248,8 +250,9 @@ def test_draws_go_on_with_more_entries_and_lines(found):
 
 
 def test_each_column_has_the_noise_that_it_was_given():
-    rows, columns, _, truth = ratings(m=400, n=30, share=0.6)
-    levels = np.geomspace(0.1, 1.0, 30)
+    # Many columns: what is uncertain of the rows would pass for noise of the sure columns.
+    rows, columns, _, truth = ratings(m=400, n=100, share=0.6)
+    levels = np.geomspace(0.1, 1.0, 100)
     values = truth[rows, columns] + levels[columns] * np.random.default_rng(1).standard_normal(
         len(rows)
     )
@@ -259,8 +262,8 @@ def test_each_column_has_the_noise_that_it_was_given():
 
 
 def test_directions_are_added_while_the_weakest_is_more_than_noise():
-    for rank, width in ((3, 16), (24, 32)):
-        found, _, _ = averaged(data=ratings(m=300, n=200, rank=rank, share=0.5))
+    for rank, width in ((3, 16), (20, 32)):
+        found, _, _ = averaged(data=ratings(m=400, n=300, rank=rank, share=0.5))
         assert found.middle.network.width == width
 
 

@@ -171,6 +171,7 @@ def test_progress_is_told():
         columns,
         values,
         (40, 30),
+        penalty=fr.Flatness(),
         on_step=lambda what, fraction: told.append((what, fraction)),
     )
     assert told[0] == ("arranging the entries", 0.0)

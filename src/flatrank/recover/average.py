@@ -23,8 +23,8 @@ from .posterior import Draws, State, draw_lines, first_state, moments, standard_
 _FIRST_WIDTH = 16
 # Sweeps after a change.
 _SETTLING, _MOST_SETTLING = 5, 20
-# A direction of noise alone explains up to about three times (m + n) / N of the noise's variance.
-_MORE_THAN_NOISE = 4.0
+# A direction this much stronger than the strongest that noise alone would show is one of the table's.
+_MORE_THAN_NOISE = 2.0
 # How far draws go to the other side of the mean: see `draw_lines`.
 _OVERRELAXATION = 0.9
 # Draws when none are asked for: as many as this number of entries is visited, within bounds.
@@ -89,15 +89,20 @@ class _Chain:
             self.step()
 
     def weakest(self) -> float:
-        """The variance that the weakest direction explains, in units of what noise alone would."""
+        """The variance that the weakest direction explains, in units of the strongest of noise alone.
+
+        That of noise in every entry of an m x n table would be its variance times (m^1/2 + n^1/2)^2 over
+        the number of entries (Marchenko and Pastur).
+        """
         grams = []
         for factors in (self.state.rows, self.state.columns):
             spread = np.asarray(factors, np.float64)[:, :-1]
             spread = spread - spread.mean(0)
             grams.append(spread.T @ spread / len(spread))
         shares = np.linalg.eigvals(grams[0] @ grams[1]).real
-        noise = self.degrees @ (1 / np.asarray(self.state.noise_precision)) / self.degrees.sum()
-        return float(shares.min() / noise * self.degrees.sum() / sum(self.table.shape))
+        noise = self.degrees @ (1 / np.asarray(self.state.noise_precision))
+        m, n = self.table.shape
+        return float(shares.min() * self.degrees.sum() ** 2 / (noise * (m**0.5 + n**0.5) ** 2))
 
     def draws(self, count: int, on_draw: Callable[[int], None]) -> Draws:
         """So many draws, one a sweep."""

@@ -83,6 +83,26 @@ class Completion:
         )
         return self.mean + _predict(model, rows, columns)
 
+    def predict_partly(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The entries at (rows_i, columns_i), of which -1 is a row or column that was not fitted.
+
+        It has the mean of the others' prior, which without draws is no bias and W = 0.
+        """
+        if self.draws is not None:
+            factors = (
+                np.concatenate([lines, mean[:, None]], axis=1)
+                for lines, mean in (
+                    (self.draws.rows, self.draws.row_mean),
+                    (self.draws.columns, self.draws.column_mean),
+                )
+            )
+            left, right = factors
+            extended = self.draws._replace(rows=left, columns=right)
+            i, j = (np.where(x < 0, f.shape[1] - 1, x) for x, f in ((rows, left), (columns, right)))
+            return self.mean + self.spread * entry_moments(extended, i, j)[0]
+        biases = np.where(rows >= 0, self.row_bias[rows], 0.0)
+        return self.mean + biases + np.where(columns >= 0, self.column_bias[columns], 0.0)
+
     def matrix(self) -> np.ndarray:
         """The whole completed table, shape (m, n). Raises MemoryError before it would not fit."""
         m, n = self.network.shape
@@ -153,7 +173,9 @@ def complete(
     check_penalty(penalty)
     m, n = shape
     given_width = None if width is None else min(width, m, n)
-    width = default_width(shape, len(values)) if given_width is None else given_width
+    # Twice as many entries as parameters, for the noise to be told from the directions.
+    enough = len(values) // 2 if averaged else len(values)
+    width = default_width(shape, enough) if given_width is None else given_width
     tell = on_step or (lambda what, fraction: None)
     mean = float(np.mean(values, dtype=np.float64))
     spread = float(np.std(values, dtype=np.float64)) or 1.0

@@ -24,6 +24,8 @@ from .buckets import Bucket, LineBuckets, in_turn
 _SCALE = 0.2
 # How many entries' worth of belief there is that columns are equally noisy.
 _EVEN = 4.0
+# The largest precision of the noise, in units of the data's: what float32 can tell from none.
+_LARGEST_PRECISION = 1e5
 
 
 class State(NamedTuple):
@@ -175,6 +177,7 @@ def sweep(
         normal[m:],
     )
     noise = chances.noise_precision / (0.5 * _EVEN / state.noise_level + 0.5 * squares)
+    noise = jnp.minimum(noise, _LARGEST_PRECISION)
     row_mean, row_precision = _drawn_prior(rows, chances.row_mean, chances.row_precision)
     column_mean, column_precision = _drawn_prior(
         columns, chances.column_mean, chances.column_precision
