@@ -3,9 +3,11 @@
 import warnings
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
+from jaxtyping import Array
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -13,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ._checks import as_shape, require_memory
 from .flatness import trace_of_hessian
 from .measurements import EntryMeasurements
+from .network import DeepLinear
 from .norms import effective_rank, nuclear_norm
 from .queries import FittedTable
 from .recover import AbstractPenalty, Flatness, WeightDecay
@@ -242,9 +245,9 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         network = self.completion_.network
         self.alpha_ = self.completion_.alpha
         self.held_out_error_ = self.completion_.held_out_error
-        self.effective_rank_ = float(effective_rank(network))
-        self.nuclear_norm_ = float(nuclear_norm(network))
-        self.trace_of_hessian_ = float(trace_of_hessian(network, A))
+        self.effective_rank_, self.nuclear_norm_, self.trace_of_hessian_ = (
+            float(fact) for fact in _facts(network, A)
+        )
         self.n_observed_ = len(values)
         self.width_ = network.width
         self.rows_, self.columns_, self.values_ = rows, columns, values
@@ -376,6 +379,12 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+@eqx.filter_jit
+def _facts(network: DeepLinear, A: EntryMeasurements) -> tuple[Array, Array, Array]:
+    """Effective rank, nuclear norm, trace of the Hessian: one program instead of dozens."""
+    return effective_rank(network), nuclear_norm(network), trace_of_hessian(network, A)
 
 
 def _observed(X: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

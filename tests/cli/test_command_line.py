@@ -180,3 +180,20 @@ def test_sense_names_bad_input(sensed, arguments, words, monkeypatch):
     assert done.exit_code == 2
     assert words in " ".join(done.output.split())
     assert not Path("M.npy").exists()
+
+
+def test_compiled_programs_are_kept_and_damaged_ones_do_no_harm(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    table = np.arange(30.0).reshape(6, 5)
+    table[0, 0] = np.nan
+    np.save(tmp_path / "x.npy", table)
+    arguments = ("complete", "x.npy", "--output", "filled.npy", "--alpha", "0.1")
+    assert flatrank(*arguments, cwd=tmp_path).returncode == 0
+    first = np.load(tmp_path / "filled.npy")
+    kept = list((tmp_path / "cache" / "flatrank" / "compiled").glob("*-cache"))
+    assert kept
+    for entry in kept:
+        entry.write_bytes(entry.read_bytes()[: entry.stat().st_size // 2])
+    assert flatrank(*arguments, cwd=tmp_path).returncode == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "filled.npy"), first)

@@ -1,5 +1,8 @@
 """The command line: thin, it only reads arguments, shows progress and writes files."""
 
+import os
+from pathlib import Path
+
 import jax
 import typer
 
@@ -31,6 +34,10 @@ app.command()(demo)
 
 
 def main() -> None:
-    """Run the command line in float64, which exact recovery needs."""
+    """Run the command line in float64, which exact recovery needs; compiled programs are kept."""
     jax.config.update("jax_enable_x64", True)
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "flatrank" / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     app()
