@@ -1,5 +1,7 @@
 """Every figure of every paper runs, at sizes of seconds, and each of its claims can fail."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -8,12 +10,16 @@ from flatrank.experiments.papers import (
     PAPERS,
     arora_convex,
     arora_training,
+    depth_success,
     gatmiry_endpoints,
     gatmiry_matrices,
     gatmiry_training,
+    recoveries,
 )
+from flatrank.recover import Flatness, recover
 
 SMALL = {"side": 10, "rank": 1, "counts": (40, 70), "most_steps": 1000, "seeds": 1}
+FEW = {"depths": (2, 3), "side": 6, "rank": 1, "oversamplings": (1.5, 2.5), "trials": 2}
 TINY = {
     ("gatmiry2023", 1): {"depths": (2,), "side": 5, "measurements": 15, "steps": 3000, "seeds": 2},
     ("gatmiry2023", 2): {
@@ -47,12 +53,14 @@ TINY = {
         "rates": (2e-3, 4e-3),
         "seeds": 1,
     },
+    ("depth", 1): FEW,
+    ("depth", 2): FEW | {"ensembles": ("gaussian",), "depths": (2,)},
 }
 
 
 def test_every_figure_has_a_tiny_version_here():
     known = {(name, k + 1) for name, paper in PAPERS.items() for k in range(len(paper.figures))}
-    assert set(TINY) >= {key for key in known if key[0] in ("gatmiry2023", "arora2019")}
+    assert set(TINY) == known
 
 
 @pytest.mark.parametrize("key", TINY, ids=lambda key: f"{key[0]}-{key[1]}")
@@ -195,3 +203,55 @@ def test_claims_on_singular_values_fail_on_other_data():
     assert turned(sound, claims((0.1, 0.01), (0.1, 0.01), 0.3)) == [0]
     assert turned(sound, claims((0.01, 0.1), (0.1, 0.01), 1e-3)) == [1]
     assert turned(sound, claims((0.1, 0.01), (0.01, 0.1), 1e-3)) == [2]
+
+
+def test_claims_on_depth_fail_on_other_data():
+    def claims(ensemble, nuclear, decay, *flat):
+        """Recovered in all of this number of 20 oversamplings, one more in every other trial."""
+        names = (
+            "least nuclear norm",
+            "weight decay, depth 3",
+            *map(depth_success._flat, (2, 3, 6)),
+        )
+        recovered = {name: np.zeros((8, 20), bool) for name in names}
+        for name, number in zip(names, (nuclear, decay, *flat), strict=True):
+            recovered[name][:, :number] = True
+        for name in names[:2]:
+            recovered[name][::2, 19] = name == names[1]
+        return depth_success._claims(ensemble, recovered, (2, 3, 6))
+
+    sound = claims("entries", 5, 19, 10, 12, 15)
+    assert set(verdicts(sound)) == {Verdict.holds}
+    assert turned(sound, claims("entries", 5, 19, 10, 10, 10)) == [0]
+    assert turned(sound, claims("entries", 5, 19, 10, 15, 13)) == [1]
+    assert turned(sound, claims("entries", 11, 19, 10, 12, 15)) == [2]
+    assert turned(sound, claims("entries", 5, 9, 10, 12, 15)) == [3]
+    sound = claims("gaussian", 10, 19, 10, 10, 10)
+    assert set(verdicts(sound)) == {Verdict.holds}
+    assert turned(sound, claims("gaussian", 10, 19, 10, 10, 13)) == [0]
+    assert turned(sound, claims("gaussian", 10, 19, 10, 10, 7)) == [1]
+    assert turned(sound, claims("gaussian", 10, 8, 10, 10, 10)) == [2]
+
+
+@pytest.mark.parametrize("ensemble", ["gaussian", "entries", "rank-one", "quadratic"])
+def test_zero_measurements_change_nothing(ensemble):
+    A, truth = recoveries.draw(jax.random.key(0), ensemble, (6, 6), 1, 22)
+    same = recoveries.same_shape(A, 30)
+    assert same.count == 30
+    W = jax.random.normal(jax.random.key(1), A.shape)
+    ratios = same.apply(W)[:22] / A.apply(W)
+    assert np.allclose(ratios, ratios[0])
+    assert np.allclose(same.apply(W)[22:], 0)
+    assert np.allclose(
+        same.second_moment(W @ W.T), ratios[0] ** 2 * 22 / 30 * A.second_moment(W @ W.T)
+    )
+    assert np.isclose(float(jnp.linalg.norm(truth)), 1)
+
+
+def test_a_method_finds_the_same_with_zero_measurements():
+    A, truth = recoveries.draw(jax.random.key(0), "entries", (6, 6), 1, 16)
+    methods = {"flat": recoveries.network_method(Flatness(), 2)}
+    found = recoveries.recoveries(A, truth, 30, methods)["flat"]
+    direct = recover(A, A.apply(truth), 2, Flatness(), width=6).matrix
+    assert found.error > 0.01  # no recovery, which all solvers would share
+    assert np.allclose(found.matrix, direct, atol=1e-5)
