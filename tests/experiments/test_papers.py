@@ -11,6 +11,8 @@ from flatrank.experiments.papers import (
     arora_convex,
     arora_training,
     depth_success,
+    ding_recovery,
+    ding_regularity,
     gatmiry_endpoints,
     gatmiry_matrices,
     gatmiry_training,
@@ -54,6 +56,14 @@ TINY = {
         "seeds": 1,
     },
     ("depth", 1): FEW,
+    ("ding2022", 1): {
+        "models": ("quadratic", "entries"),
+        "sides": (6,),
+        "rank": 1,
+        "loads": (2.0, 4.0),
+        "trials": 2,
+    },
+    ("ding2022", 2): {"models": ("quadratic", "entries"), "side": 6, "rank": 1, "trials": 2},
     ("depth", 2): FEW | {"ensembles": ("gaussian",), "depths": (2,)},
 }
 
@@ -76,7 +86,10 @@ def test_a_tiny_version_runs(key):
     assert all(0 <= fraction <= 1 for _, fraction in said)
     assert len({len(column) for column in finding.columns.values()}) == 1
     shown = [axis for axis in finding.picture.axes if axis.get_visible()]
-    assert all(axis.get_xlabel() and axis.get_ylabel() for axis in shown)
+    for axis in shown:
+        place = axis.get_subplotspec()  # None: a colour bar; panels that share an axis name it once
+        assert axis.get_xlabel() or place is None or not place.is_last_row()
+        assert axis.get_ylabel() or (place is not None and not place.is_first_col())
     for claim in finding.claims:
         assert np.isfinite(claim.number.value), claim
         # Where it can fail: it has a bound.
@@ -231,6 +244,55 @@ def test_claims_on_depth_fail_on_other_data():
     assert turned(sound, claims("gaussian", 10, 19, 10, 10, 13)) == [0]
     assert turned(sound, claims("gaussian", 10, 19, 10, 10, 7)) == [1]
     assert turned(sound, claims("gaussian", 10, 8, 10, 10, 10)) == [2]
+
+
+def test_claims_on_recovery_maps_fail_on_other_data():
+    models = ("gaussian", "quadratic", "entries")
+
+    def claims(flat=0.5, nuclear=0.5, last=1.0, growth=0.0, first=0.0):
+        """Shares recovered: of all loads between, at the last, at the first; less for larger sides."""
+        found = {}
+        for model in models:
+            for name, share in ((ding_recovery.FLAT, flat), (ding_recovery.NUCLEAR, nuclear)):
+                errors = np.ones((20, 2, 42))
+                errors[:, :, 1 : 1 + round(40 * share)] = 1e-9
+                errors[:, 1, 1 : 1 + round(40 * growth)] = 1.0
+                errors[: round(20 * last), :, -1] = 1e-9
+                errors[: round(20 * first), :, 0] = 1e-9
+                errors[::2, :, 20] = 1.0  # so that there is an interval
+                found[model, name] = errors
+        return ding_recovery._map_claims(found, models, tuple(map(float, range(1, 43))))
+
+    sound = claims()
+    assert set(verdicts(sound)) == {Verdict.holds}
+    assert turned(sound, claims(last=0.2)) == [0, 1, 2]
+    assert turned(sound, claims(flat=0.3)) == [3, 4, 5]
+    assert turned(sound, claims(flat=0.7)) == [3, 4]  # more is allowed for completion
+    assert turned(sound, claims(growth=0.3)) == [6]
+    assert turned(sound, claims(first=0.1)) == [7]
+
+
+def test_claims_on_regularity_fail_on_other_data():
+    models = ("gaussian", "entries")
+
+    def claims(norm=1.001, bound=2.0, convex=1.0, nuclear=1.2, few=1.1, many=1.0):
+        found = {}
+        for model in models:
+            values = {"norm": norm, "bound": bound, "convex trace": convex}
+            for name, value in values.items():
+                found[model, name] = value + 1e-4 * near(1.0, 9, 2)
+            found[model, "nuclear trace"] = near(nuclear, 9, 2)
+            found[model, "truth trace"] = np.tile([few, many], (9, 1))
+        return ding_regularity._regularity_claims(found, models, (20, 40))
+
+    sound = claims()
+    assert set(verdicts(sound)) == {Verdict.holds}
+    assert turned(sound, claims(norm=1.1)) == [0, 1]
+    assert turned(sound, claims(bound=0.9)) == [2]
+    assert turned(sound, claims(convex=0.99)) == [3]
+    assert turned(sound, claims(nuclear=1.001)) == [4]
+    assert turned(sound, claims(few=1.0)) == [5]
+    assert turned(sound, claims(many=1.1)) == [6]
 
 
 @pytest.mark.parametrize("ensemble", ["gaussian", "entries", "rank-one", "quadratic"])

@@ -50,7 +50,7 @@ def success(
             done = (number * len(counts) + k) / (trials * len(counts))
             on_step(f"{_NAMES[ensemble]}, trial {number + 1}", (i + done) / len(ensembles))
             key = jax.random.fold_in(jax.random.key(seed), number)
-            A, truth = draw(key, ensemble, (side, side), rank, count)
+            A, truth = draw(key, ensemble, (side, side), rank, count, least=rank)
             for name, one in recoveries(A, truth, max(counts), methods).items():
                 errors[name][number, k] = one.error
                 ended[name] += one.converged

@@ -48,11 +48,16 @@ def network_method(penalty: AbstractPenalty, depth: int, outer_steps: int = 60) 
 
 
 def draw(
-    key: PRNGKeyArray, ensemble: str, shape: tuple[int, int], rank: int, count: int
+    key: PRNGKeyArray,
+    ensemble: str,
+    shape: tuple[int, int],
+    rank: int,
+    count: int,
+    least: int = 1,
 ) -> tuple[AbstractMeasurements, jax.Array]:
     """Measurements and a truth of Frobenius norm one, which depends on the key and the rank alone.
 
-    Ensembles are those of `draw_measurements` (entries: `rank` or more in each line), and "quadratic":
+    Ensembles are those of `draw_measurements` (entries: `least` or more in each line), and "quadratic":
     A_i = x_i x_i^T and a symmetric truth, a quadratic network's with output weights 1 and -1 in turn.
 
     Raises RuntimeError if no mask is found.
@@ -68,11 +73,11 @@ def draw(
     else:
         truth = low_rank_matrix(truth_key, shape, rank)
         if ensemble == "entries":
-            A = draw_covering_entries(key, shape, count, least=rank)
+            A = draw_covering_entries(key, shape, count, least)
         else:
             A = draw_measurements(key, ensemble, shape, count)
     if A is None:
-        raise RuntimeError(f"no mask of {count} entries has {rank} or more in every line.")
+        raise RuntimeError(f"no mask of {count} entries has {least} or more in every line.")
     return A, truth / jnp.linalg.norm(truth)
 
 
