@@ -17,15 +17,15 @@ MAPS = PaperFigure(
         "loads": (1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5),
         "trials": 50,
     },
-    quick={"sides": (10, 16), "loads": (1.75, 2.5, 3.5, 4.5), "trials": 4},
+    quick={"sides": (10, 16), "loads": (1.75, 2.5, 3.5, 4.5), "trials": 8},
 )
 
 REGULARITY = PaperFigure(
     "regularity: nuclear norm and weighted trace norm of flat minima",
-    "Above: the nuclear norm of the flat minimum over the least one, and the bound by the condition "
-    "numbers of R = K(I) and C = K*(I), (κ(R) κ(C))^{1/2}. Below: the trace of the Hessian, "
-    "4 ||R^{1/2} M C^{1/2}||_*, of the least nuclear norm's interpolator and of the truth over that of "
-    "the flat minimum, all flattened: the truth is a flat minimum where that is 1.",
+    "Above: the nuclear norm of the flat minimum over the least one. Middle: the trace of the Hessian, "
+    "4 ||R^{1/2} M C^{1/2}||_* with R = K(I) and C = K*(I), of the truth and of the least nuclear "
+    "norm's interpolator over that of the flat minimum found: the truth is a flat minimum where that is "
+    "1, and the one found is not where it is below. Below: the bound on the first, (κ(R) κ(C))^{1/2}.",
     ding_regularity.regularity,
     full={
         "models": MODELS,
@@ -34,7 +34,7 @@ REGULARITY = PaperFigure(
         "loads": (2.0, 2.5, 3.0, 3.5, 4.0, 4.5),
         "trials": 20,
     },
-    quick={"side": 12, "loads": (2.0, 3.0, 4.5), "trials": 4},
+    quick={"side": 12, "loads": (2.0, 3.0, 4.5), "trials": 8},
 )
 
 PAPER = Paper(

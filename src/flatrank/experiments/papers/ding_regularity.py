@@ -64,12 +64,14 @@ def regularity(
             Curve(loads, found[model, name], label, SERIES[k], "-" if k == 0 else "--", "ox"[k])
             for k, (name, label) in enumerate(names.items())
         ]
-        return Panel("measurements N / (r d)", ylabel, curves, NAMES[model], "y", ticks=loads)
+        return Panel("measurements N / (r d)", ylabel, curves, NAMES[model], ticks=loads)
 
-    norms = {"norm": "flat minimum", "bound": "bound (κ(R) κ(C))^{1/2}"}
+    norms = {"norm": "flat minimum"}
+    bound = {"bound": "bound (κ(R) κ(C))^{1/2}"}
     traces = {"truth trace": "truth", "nuclear trace": NUCLEAR}
     drawn = [panel(model, "nuclear norm / least nuclear norm", norms) for model in models]
     drawn += [panel(model, "trace of Hessian / flat minimum's", traces) for model in models]
+    drawn += [panel(model, "nuclear norm / least, at most", bound) for model in models]
     title = f"{side} x {side}, rank {rank}\n{trials} seeds; {BAND}"
     picture = panels(title, drawn, across=len(models))
     return Finding(picture, _regularity_claims(found, models, counts), table.columns())
