@@ -48,6 +48,6 @@ PAPER = Paper(
     "here measurements x x^T of a symmetric matrix with weights v = 1, -1 in turn, factored by "
     "two free layers: their antisymmetric part is not seen, and the flat minimum has none. Masks "
     "have an entry in each row and column. Robust PCA and covariance matrices are "
-    "left out.",
+    "left out. Flat minima are what `recover` returns; figure 2 checks them by a convex solver.",
     (MAPS, REGULARITY),
 )
