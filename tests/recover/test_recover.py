@@ -9,6 +9,7 @@ import pytest
 
 import flatrank as fr
 from flatrank.data import low_rank_matrix
+from flatrank.experiments.papers.recoveries import draw
 
 
 def relative_error(found, truth):
@@ -195,3 +196,15 @@ def test_bad_input_is_named_with_its_remedy(change, error, words):
     with pytest.raises(error) as caught:
         fr.recover(**arguments)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+def test_an_unfinished_minimum_is_not_taken_for_a_bound(seed):
+    # The truth interpolates these entries and is not their flattest interpolator; with growing penalty
+    # parameters the inner minimum is no longer found, and the Lagrangian rises past the truth's trace.
+    key = jax.random.fold_in(jax.random.key(0), seed)
+    A, truth = draw(key, "entries", (12, 12), 2, 72)
+    y = A.apply(truth)
+    solution = fr.recover(A, y, width=12)
+    assert int(solution.stats["rank"]) == 0
+    assert solution.stats["penalty"] < 0.999 * fr.induced_regularizer(truth, A, 2)

@@ -30,6 +30,9 @@ from .solution import Callback, Result, Solution, tell, where
 
 _FIRST_PARAMETER = 8.0
 _GROWTH = 2.0
+# The gradient's norm at which the first inner minimisation ends; a later one that cannot get there has
+# not found its minimum.
+_FIRST_TOLERANCE = 1e-2
 # A finish is tried where the singular values fall off at least this much.
 _WORTHWHILE_RATIO = 20.0
 # Relative distance of the candidate's penalty from the lower bound at which it is accepted.
@@ -89,7 +92,7 @@ def interpolate(
             lambda network: lagrangian(network, state.multipliers, state.parameter),
             state.network,
             max_inner_steps,
-            jnp.maximum(1e-2 * 0.3 ** state.outer_steps.astype(dtype), 10 * eps),
+            jnp.maximum(_FIRST_TOLERANCE * 0.3 ** state.outer_steps.astype(dtype), 10 * eps),
         )
         network = inner.point
         r = residuals(network)
@@ -114,9 +117,9 @@ def interpolate(
         )
         bound = lagrangian(network, state.multipliers, state.parameter)
         candidate_penalty = penalty(candidate, A) / first_penalty
-        candidate_gap = jnp.where(
-            (candidate_rank > 0) & ~collapsed, 1 - bound / candidate_penalty, jnp.inf
-        )
+        # Far from the inner minimum the Lagrangian is larger, and no bound.
+        bounded = (candidate_rank > 0) & ~collapsed & (inner.gradient_norm <= _FIRST_TOLERANCE)
+        candidate_gap = jnp.where(bounded, 1 - bound / candidate_penalty, jnp.inf)
         tell(callback, state.outer_steps, residual)
         slow = residual > 0.25 * state.residual
         return _State(
