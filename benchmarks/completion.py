@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ from threadpoolctl import threadpool_limits
 
 # At ten million entries: the arguments, and the one that counts iterations.
 ITERATIONS: dict[str, tuple[dict[str, Any], str]] = {
-    "flatrank, a sweep": ({"alpha": 0.1, "tolerance": -1.0}, "max_sweeps"),
+    "flatrank, a draw and half a draw": ({}, "draws"),  # of all entries, and of those not held out
+    "flatrank, flattest, a sweep": ({"alpha": 0.1, "tolerance": -1.0}, "max_sweeps"),
 }
 
 TUNING_SEED = 100
@@ -99,6 +100,11 @@ def race(
     return rows
 
 
+def wanted(name: str, who: list[str], names: Iterable[str]) -> bool:
+    """Whether one of `who` is the name, or a part of it and nobody's whole name."""
+    return any(part == name if part in names else part in name for part in who)
+
+
 def shown(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
@@ -110,11 +116,8 @@ def races(chosen: list[str], who: list[str], seeds: int, quick: bool) -> list[di
         if data == "jester" and not JESTER.exists():
             print(f"\n{title} left out: {JESTER} is not there", file=sys.stderr)
             continue
-        rivals = {
-            name: contestant
-            for name, contestant in contestants(data).items()
-            if any(part in name for part in who)
-        }
+        everyone = contestants(data)
+        rivals = {name: everyone[name] for name in everyone if wanted(name, who, everyone)}
         rows = race(title, lambda seed, load=load: load(seed, quick), rivals, seeds)
         found += rows
         what = "relative error" if data.startswith("pines") else "RMSE"
@@ -159,11 +162,11 @@ def large(who: list[str], quick: bool) -> dict[str, Any]:
         print(f"\n{m:,} x {n:,}, {count:,} entries; the truth itself {split.oracle:.4f}\n")
         del split
         for name in LARGE:
-            if any(part in name for part in who):
+            if wanted(name, who, LARGE):
                 row = in_a_process(folder, "fit", name, count)
                 found["contestants"].append({"contestant": name, **row})
         for name in ITERATIONS:
-            if any(part in name for part in who):
+            if wanted(name, who, ITERATIONS):
                 rows = [in_a_process(folder, "iterations", name, part) for part in parts]
                 seconds = [row["seconds per iteration"] for row in rows]
                 exponent = float(np.polyfit(np.log(parts), np.log(seconds), 1)[0])
@@ -278,7 +281,9 @@ def main() -> None:
     )
     sets = [*DATA, "large"]
     parser.add_argument("--only", nargs="*", choices=sets, default=sets)
-    parser.add_argument("--who", nargs="*", default=[""], help="parts of contestants' names")
+    parser.add_argument(
+        "--who", nargs="*", default=[""], help="contestants, or parts of their names"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="one seed, small sizes, nothing kept")

@@ -10,9 +10,11 @@ from flatrank.recover.alternating import (
     BiasedNetwork,
     Table,
     alternate,
+    entry_table,
     last_layer_problem,
     objective,
     solve_lines,
+    with_all_entries,
 )
 from flatrank.recover.buckets import line_buckets
 from flatrank.recover.complete import complete, default_width
@@ -91,7 +93,8 @@ def test_rows_are_solved_exactly(penalty, depth, width):
 
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("depth", [2, 3])
-def test_sweeps_never_raise_the_objective_and_end_at_a_stationary_point(penalty, depth):
+@pytest.mark.parametrize("smoothing", [0.0, 0.4])
+def test_sweeps_never_raise_the_objective_and_end_at_a_stationary_point(penalty, depth, smoothing):
     data = problem()
     table = as_table(*data, (30, 20))
     strength = jnp.asarray(0.02 if isinstance(penalty, fr.Flatness) else 0.002)
@@ -102,10 +105,13 @@ def test_sweeps_never_raise_the_objective_and_end_at_a_stationary_point(penalty,
         strength,
         jnp.asarray(1e-13),
         jnp.asarray(3000),
+        smoothing=smoothing,
     )
     history = np.asarray(fit.history)[: int(fit.sweeps)]
     assert (np.diff(history) <= 1e-12 * history[0]).all()
-    gradient = jax.grad(lambda model: objective(model, table, penalty, strength))(fit.model)
+    gradient = jax.grad(lambda model: objective(model, table, penalty, strength, smoothing))(
+        fit.model
+    )
     largest = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(gradient))
     assert largest < 1e-3
 
@@ -190,3 +196,47 @@ def test_the_limit_is_told_also_beyond_the_history():
         assert completion.sweeps == limit
         assert not completion.converged
         assert len(completion.history) == min(limit, 256)
+
+
+def test_entries_that_were_held_out_come_back_into_the_layout():
+    rows, columns, values, shape = *problem(40, 30)[:3], (40, 30)
+    used = np.random.default_rng(0).random(len(rows)) < 0.8
+    some, every = (
+        entry_table(rows, columns, values.astype(np.float32), mask, shape, 4)
+        for mask in (used, np.ones_like(used))
+    )
+    found = with_all_entries(some)
+    assert float(some.count) == used.sum()
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(every), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_full_smoothing_is_weight_decay_at_depth_two():
+    """Where all lines are held alike, both penalties have the trace norm as their minimum."""
+    rows, columns, values, shape = *problem(40, 30)[:3], (40, 30)
+    table = entry_table(
+        rows, columns, values.astype(np.float32), np.ones(len(rows), bool), shape, 4
+    )
+    key = jax.random.key(0)
+    network = fr.DeepLinear.gaussian(key, shape, 2, 4, scale=0.3)
+    layers = tuple(layer.astype(jnp.float32) for layer in network.layers)
+    model = BiasedNetwork(
+        fr.DeepLinear(layers), jnp.zeros(40, jnp.float32), jnp.zeros(30, jnp.float32)
+    )
+    m, n = shape
+    strength = jnp.float32(0.02)
+    # 2 strength (m n)^{1/2} ||W||_* and strength' ||W||_*, see `_threshold`.
+    flat = fr.Flatness(), strength / (2 * (m * n) ** 0.5), jnp.float32(1.0)
+    decay = fr.WeightDecay(), strength / (m * n), jnp.float32(0.0)
+    ends = [
+        alternate(
+            model, table, penalty, share, jnp.float32(0), jnp.asarray(1000), False, smoothing
+        ).model
+        for penalty, share, smoothing in (flat, decay)
+    ]
+    assert float(jnp.linalg.norm(ends[0].network.matrix())) > 0.1
+    values = [
+        float(objective(end, table, penalty, share, smoothing))
+        for end, (penalty, share, smoothing) in zip(ends, (flat, decay), strict=True)
+    ]
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-4)

@@ -56,6 +56,26 @@ def entry_table(
     )
 
 
+def with_all_entries(table: Table) -> Table:
+    """The table with those entries too that had no weight; their layout was there."""
+    m, n = table.shape
+
+    def used(lines: LineBuckets, padding: int) -> LineBuckets:
+        buckets = tuple(
+            Bucket(
+                bucket.others,
+                bucket.values,
+                (bucket.others < padding).astype(bucket.weights.dtype),
+            )
+            for bucket in lines.buckets
+        )
+        return LineBuckets(buckets, lines.place)
+
+    by_row = used(table.by_row, n)
+    count = sum(jnp.sum(bucket.weights) for bucket in by_row.buckets)
+    return Table(by_row, used(table.by_column, m), jnp.asarray(count, table.count.dtype))
+
+
 class BiasedNetwork(eqx.Module):
     """W[a, b] + r_a + c_b."""
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from .._checks import require_memory
 from ..network import DeepLinear
-from .alternating import BiasedNetwork, Table, entry_table
+from .alternating import BiasedNetwork, Table, entry_table, with_all_entries
 from .buckets import LineBuckets
 from .posterior import Draws, State, draw_lines, first_state, moments, standard_chances, sweep
 
@@ -170,7 +170,7 @@ def average(
             max(draws // 2, 1), lambda k: tell("measuring the error", 0.2 + 0.3 * k / draws)
         )
         held_mean, held_variance = entry_moments(part, rows[held], columns[held])
-        chain.take(entry_table(rows, columns, unit, np.ones_like(held), shape, widest))
+        chain.take(with_all_entries(some))
         chain.steps(_SETTLING // 2)
     found = chain.draws(draws, lambda k: tell("averaging", 0.4 + 0.5 * k / draws))
     return Average(

@@ -14,7 +14,15 @@ from .._checks import require_memory
 from ..measurements import IsotropicMeasurements
 from ..network import DeepLinear
 from ..norms import effective_rank
-from .alternating import BiasedNetwork, Fit, Table, alternate, check_penalty, entry_table
+from .alternating import (
+    BiasedNetwork,
+    Fit,
+    Table,
+    alternate,
+    check_penalty,
+    entry_table,
+    with_all_entries,
+)
 from .average import (
     average,
     biased_product,
@@ -306,7 +314,7 @@ def complete(
     if alpha == "auto":
         residuals = held_out_residuals(model)
         error = float(np.sqrt(np.mean(residuals**2)))
-        table = entry_table(rows, columns, unit, np.ones_like(held), shape, width)
+        table = with_all_entries(table)
     tell("fitting all entries", 0.9)
     done = fit(model, table, strength, max_sweeps, tolerance)
     model, sweeps = done.model, int(done.sweeps)
