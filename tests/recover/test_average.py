@@ -262,7 +262,7 @@ def test_each_column_has_the_noise_that_it_was_given():
 
 
 def test_directions_are_added_while_the_weakest_is_more_than_noise():
-    for rank, width in ((3, 16), (20, 32)):
+    for rank, width in ((3, 14), (20, 30)):
         found, _, _ = averaged(data=ratings(m=400, n=300, rank=rank, share=0.5))
         assert found.middle.network.width == width
 

@@ -65,15 +65,15 @@ def with_all_entries(table: Table) -> Table:
             Bucket(
                 bucket.others,
                 bucket.values,
-                (bucket.others < padding).astype(bucket.weights.dtype),
+                jnp.asarray((np.asarray(bucket.others) < padding).astype(np.float32)),
             )
             for bucket in lines.buckets
         )
         return LineBuckets(buckets, lines.place)
 
     by_row = used(table.by_row, n)
-    count = sum(jnp.sum(bucket.weights) for bucket in by_row.buckets)
-    return Table(by_row, used(table.by_column, m), jnp.asarray(count, table.count.dtype))
+    count = sum(np.asarray(bucket.weights).sum(dtype=np.float64) for bucket in by_row.buckets)
+    return Table(by_row, used(table.by_column, m), jnp.float32(count))
 
 
 class BiasedNetwork(eqx.Module):

@@ -19,8 +19,9 @@ from .alternating import BiasedNetwork, Table, entry_table, with_all_entries
 from .buckets import LineBuckets
 from .posterior import Draws, State, draw_lines, first_state, moments, standard_chances, sweep
 
-# The number of directions that is tried first; it doubles.
-_FIRST_WIDTH = 16
+# The number of directions that is tried first; it doubles. With bias and label they are 16 numbers, a
+# whole number of vector registers.
+_FIRST_WIDTH = 14
 # Sweeps after a change.
 _SETTLING, _MOST_SETTLING = 5, 20
 # A direction this much stronger than the strongest that noise alone would show is one of the table's.
@@ -59,7 +60,7 @@ class _Chain:
     def take(self, table: Table) -> None:
         """Go on with this table."""
         self.table = table
-        self.degrees = np.asarray(table.by_column.sums(jnp.ones(table.shape[0], jnp.float32)))
+        self.degrees = table.by_column.degrees()
 
     @property
     def width(self) -> int:
@@ -160,7 +161,7 @@ def average(
         chain.settle()
         while width is None and now < most_width and chain.weakest() > _MORE_THAN_NOISE:
             # Anew: a settled chain does not find room for new directions.
-            now = min(2 * now, most_width)
+            now = min(2 * now + 2, most_width)
             chain.state = first_state(shape, now, chain.random)
             chain.settle()
 

@@ -62,6 +62,11 @@ class LineBuckets(eqx.Module):
         ]
         return self.lines_of(parts)[:, 0]
 
+    def degrees(self) -> Float[np.ndarray, " lines"]:
+        """The weight of each line's entries, by NumPy: outside of `jit` JAX compiles every operation."""
+        parts = [np.asarray(bucket.weights).sum(axis=2).ravel() for bucket in self.buckets]
+        return np.concatenate(parts)[np.asarray(self.place)]
+
     def lines_of(self, parts: list[Float[Array, "_ _ q"]]) -> Float[Array, "lines q"]:
         """The inverse of `rows_of`."""
         return jnp.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])[self.place]
@@ -78,7 +83,9 @@ def line_buckets(
     """Group entries (lines_i, others_i) of an axis of shape[0] lines against one of shape[1]."""
     count, other_count = shape
     # One past the end stands for padding.
-    order = np.append(np.argsort(lines, kind="stable"), len(lines))
+    # NumPy sorts small types by counting.
+    small = lines.astype(np.min_scalar_type(max(count - 1, 0)))
+    order = np.append(np.argsort(small, kind="stable"), len(lines))
     degrees = np.bincount(lines, minlength=count)
     first = np.concatenate([[0], np.cumsum(degrees)[:-1]])
     capacities = _capacities(degrees)
@@ -88,8 +95,12 @@ def line_buckets(
         members = np.flatnonzero(member_of == index)
         if len(members) == 0:
             continue
-        block = int(np.clip(_BLOCK_NUMBERS // (capacity * width), 1, _round_up(len(members))))
-        blocks = -(-len(members) // block)
+        most = max(1, _BLOCK_NUMBERS // (int(capacity) * width))
+        block, blocks = _round_up(len(members)), 1
+        if block > most:
+            # The size of such a table is its own anyway: no padding for the sake of few shapes.
+            blocks = -(-len(members) // most)
+            block = -(-len(members) // blocks)
         slot = np.arange(capacity)[None]
         real = slot < degrees[members, None]
         source = order[np.where(real, first[members, None] + slot, len(lines))]

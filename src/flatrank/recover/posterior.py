@@ -115,10 +115,13 @@ def draw_lines(
         z, before, level = given[:, :q], given[:, q:-1], given[:, -1:]
         near = seen_by[bucket.others]
         root = jnp.sqrt(bucket.weights * near[..., -1])
-        seen = near[..., :q] * root[..., None]
-        target = (bucket.values - near[..., q]) * root
-        system = level[..., None] * jnp.einsum("bdp,bdq->bpq", seen, seen) + precision[None] + after
-        right = level * jnp.einsum("bdp,bd->bp", seen, target) + push[None]
+        target = bucket.values - near[..., q]
+        # One product has the system, its right side and the squares of the target.
+        seen = jnp.concatenate([near[..., :q], target[..., None]], axis=2) * root[..., None]
+        gram = jnp.einsum("bdp,bdq->bpq", seen, seen)
+        of_lines, of_target = gram[:, :q, :q], gram[:, :q, q]
+        system = level[..., None] * of_lines + precision[None] + after
+        right = level * of_target + push[None]
         factor = jnp.linalg.cholesky(system)
         half = jax.lax.linalg.triangular_solve(factor, right[..., None], left_side=True, lower=True)
         x = jax.lax.linalg.triangular_solve(
@@ -130,8 +133,9 @@ def draw_lines(
         )
         centre = x[..., 0]
         drawn = centre + x[..., 1] - over * (before - centre)
-        residual = target - jnp.einsum("bdp,bp->bd", seen, drawn)
-        squares = jnp.sum(residual**2, axis=1, keepdims=True)
+        fitted = jnp.einsum("bpq,bq->bp", of_lines, drawn)
+        squares = gram[:, q, q] + jnp.sum(drawn * (fitted - 2 * of_target), axis=1)
+        squares = jnp.maximum(squares, 0)[:, None]
         return x[0, 0, 0], jnp.concatenate([centre, drawn, squares], axis=1)
 
     solved = in_turn(block, list(zip(lines.buckets, parts, strict=True)), dtype)
@@ -226,7 +230,7 @@ def standard_chances(
         random.gamma((_EVEN + degrees) / 2),
         random.gamma(1 + _EVEN * len(degrees) / 2),
     )
-    return Chances(*(jnp.asarray(x, jnp.float32) for x in parts))
+    return Chances(*(jnp.asarray(np.asarray(x, np.float32)) for x in parts))
 
 
 @eqx.filter_jit
