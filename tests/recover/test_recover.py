@@ -208,3 +208,34 @@ def test_an_unfinished_minimum_is_not_taken_for_a_bound(seed):
     solution = fr.recover(A, y, width=12)
     assert int(solution.stats["rank"]) == 0
     assert solution.stats["penalty"] < 0.999 * fr.induced_regularizer(truth, A, 2)
+
+
+@pytest.mark.parametrize("seed", [1, 6])
+def test_without_a_low_rank_answer_the_penalty_is_the_least(seed):
+    # x_i x_i^T of fewer numbers than a symmetric matrix has: many interpolators, none of them low-rank.
+    key = jax.random.fold_in(jax.random.key(100), seed)
+    A, truth = draw(key, "quadratic", (12, 12), 2, 48)
+    y = A.apply(truth)
+    solution = fr.recover(A, y, width=12)
+    assert bool(solution.successful)
+    assert int(solution.stats["rank"]) == 0
+    roots = [
+        (vectors * np.sqrt(values)) @ vectors.T
+        for values, vectors in map(
+            np.linalg.eigh, (A.second_moment(jnp.eye(12)), A.second_moment_adjoint(jnp.eye(12)))
+        )
+    ]
+    X = cvxpy.Variable((12, 12))
+    inputs = np.asarray(A.left)
+    met = cvxpy.sum(cvxpy.multiply(inputs @ X, inputs), axis=1) == np.asarray(y)
+    least = cvxpy.Problem(cvxpy.Minimize(4 * cvxpy.normNuc(roots[0] @ X @ roots[1])), [met])
+    least.solve(solver="SCS", eps=1e-7, max_iters=50_000)
+    np.testing.assert_allclose(solution.stats["penalty"], least.value, rtol=1e-4)
+
+
+def test_met_measurements_alone_are_no_convergence():
+    A, truth = draw(jax.random.key(3), "quadratic", (12, 12), 2, 48)
+    y = A.apply(truth)
+    solution = fr.recover(A, y, width=12, tolerance=1e-2, max_inner_steps=10, max_outer_steps=8)
+    assert solution.stats["residual"] <= 1e-2
+    assert not bool(solution.successful)

@@ -42,7 +42,7 @@ _DEFAULTS = {
     "method": "recover",
     "noise": 0.0,
     "seed": 0,
-    "max_outer_steps": 60,
+    "max_outer_steps": 200,
     "max_inner_steps": 100,
     "scale": 0.1,
 }

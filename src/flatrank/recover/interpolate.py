@@ -7,6 +7,10 @@ one at the start, so that one penalty parameter fits all ensembles, sizes, depth
 small a parameter would let the network collapse to the saddle point at zero, from which it does not
 return; an iterate at zero is thrown away and the parameter raised.
 
+The parameter grows, and inner minima are asked for more exactly, only once one has been found: a
+parameter that grows because inner minimisations stop early ends in problems too ill-conditioned to
+solve, at some interpolator that is not the one of least penalty.
+
 Near a low-rank interpolator Gauss-Newton is quadratic where the augmented Lagrangian is linear, so
 that a candidate is computed early. It is accepted only once its penalty is within `_GAP` of the
 least value of the augmented Lagrangian, which bounds the penalty of every interpolator from below
@@ -33,6 +37,8 @@ _GROWTH = 2.0
 # The gradient's norm at which the first inner minimisation ends; a later one that cannot get there has
 # not found its minimum.
 _FIRST_TOLERANCE = 1e-2
+# The gradient's norm at which an interpolator is stationary.
+_STATIONARY = 1e-3
 # A finish is tried where the singular values fall off at least this much.
 _WORTHWHILE_RATIO = 20.0
 # Relative distance of the candidate's penalty from the lower bound at which it is accepted.
@@ -44,6 +50,8 @@ class _State(NamedTuple):
     multipliers: Array
     parameter: Array
     residual: Array
+    gradient_norm: Array  # where the last inner minimisation ended
+    minima: Array  # how many of them ended at a minimum
     candidate: DeepLinear  # a low-rank interpolator, once there is one
     candidate_rank: Array  # 0: none yet
     gap: Array  # (its penalty - the lower bound) / its penalty
@@ -88,12 +96,14 @@ def interpolate(
         return penalty(network, A) / first_penalty + weight * constraint
 
     def outer_step(state: _State) -> _State:
+        wanted = jnp.maximum(_FIRST_TOLERANCE * 0.3 ** state.minima.astype(dtype), 10 * eps)
         inner = minimise(
             lambda network: lagrangian(network, state.multipliers, state.parameter),
             state.network,
             max_inner_steps,
-            jnp.maximum(_FIRST_TOLERANCE * 0.3 ** state.outer_steps.astype(dtype), 10 * eps),
+            wanted,
         )
+        minimal = inner.gradient_norm <= wanted
         network = inner.point
         r = residuals(network)
         residual = jnp.linalg.norm(r) / y_norm
@@ -121,12 +131,14 @@ def interpolate(
         bounded = (candidate_rank > 0) & ~collapsed & (inner.gradient_norm <= _FIRST_TOLERANCE)
         candidate_gap = jnp.where(bounded, 1 - bound / candidate_penalty, jnp.inf)
         tell(callback, state.outer_steps, residual)
-        slow = residual > 0.25 * state.residual
+        slow = minimal & (residual > 0.25 * state.residual) & (residual > tolerance)
         return _State(
             network=_choose(collapsed, start, network),
             multipliers=jnp.where(collapsed, 0.0, state.multipliers + state.parameter * r),
             parameter=state.parameter * jnp.where(collapsed, 8.0, jnp.where(slow, _GROWTH, 1.0)),
             residual=jnp.where(collapsed, 1.0, residual),
+            gradient_norm=inner.gradient_norm,
+            minima=state.minima + minimal.astype(state.minima.dtype),
             candidate=candidate,
             candidate_rank=candidate_rank,
             gap=candidate_gap,
@@ -144,8 +156,11 @@ def interpolate(
         found = remaining <= 200 * eps
         return penalty.settle(candidate, A), jnp.where(found, rank, 0)
 
+    def stationary(state: _State) -> Array:
+        return (state.residual <= tolerance) & (state.gradient_norm <= _STATIONARY)
+
     def unfinished(state: _State) -> Array:
-        met = (state.residual <= tolerance) | (state.gap <= _GAP)
+        met = stationary(state) | (state.gap <= _GAP)
         return (state.outer_steps < max_outer_steps) & ~met & jnp.isfinite(state.residual)
 
     infinity = jnp.asarray(jnp.inf, dtype)
@@ -157,6 +172,8 @@ def interpolate(
             multipliers=jnp.zeros_like(unit_y),
             parameter=jnp.asarray(_FIRST_PARAMETER, dtype),
             residual=jnp.asarray(1.0, dtype),
+            gradient_norm=infinity,
+            minima=jnp.asarray(0),
             candidate=start,
             candidate_rank=jnp.asarray(0),
             gap=infinity,
@@ -169,7 +186,7 @@ def interpolate(
     low_rank = state.gap <= _GAP
     network = _choose(low_rank, state.candidate, state.network)
     residual = jnp.linalg.norm(residuals(network)) / y_norm
-    result = where(residual <= tolerance, Result.converged, Result.step_limit)
+    result = where(stationary(state), Result.converged, Result.step_limit)
     result = where(low_rank, Result.low_rank, result)
     result = where(_is_zero(network.svd()[1]), Result.collapsed, result)
     result = where(jnp.isfinite(state.residual), result, Result.not_finite)

@@ -35,7 +35,7 @@ def recover(
     key: PRNGKeyArray | None = None,
     start: DeepLinear | None = None,
     tolerance: float | None = None,
-    max_outer_steps: int = 60,
+    max_outer_steps: int = 200,
     max_inner_steps: int = 100,
     callback: Callback | None = None,
 ) -> Solution:

@@ -9,7 +9,7 @@ _FULL = {
     "rank": 2,
     "oversamplings": (1.1, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0, 3.4, 3.8, 4.2),
     "trials": 50,
-    "outer_steps": 60,
+    "outer_steps": 200,
 }
 
 ENTRIES = PaperFigure(

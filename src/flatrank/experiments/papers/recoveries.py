@@ -36,7 +36,7 @@ class Recovery:
     converged: bool
 
 
-def network_method(penalty: AbstractPenalty, depth: int, outer_steps: int = 60) -> Solve:
+def network_method(penalty: AbstractPenalty, depth: int, outer_steps: int = 200) -> Solve:
     """`recover` as one program for all problems of a shape: (matrix, whether it converged)."""
 
     @jax.jit
