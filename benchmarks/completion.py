@@ -12,9 +12,10 @@ cmfrec's option to learn also from which entries are known.
 Soft-impute is a port: fancyimpute 0.7.0 calls scikit-learn by a name that is gone since 1.8.
 
 Everyone gets the same split, the same threads and the data in the form that it wants; contestants take
-turns. Only `fit` is timed, flatrank's second one on each split: compilation is reported beside it.
-Predictions are clipped to the scale of the ratings, for everyone. MovieLens-100K is fetched to the
-cache of the user and may not be redistributed; Jester is read from ../shared/data where it is there.
+turns. BLAS has one thread inside the peers, whose own it would slow, and so in the port, NumPy alone.
+Only `fit` is timed, flatrank's second one on each split: compilation is reported beside it. Predictions
+are clipped to the scale of the ratings, for everyone. MovieLens-100K is fetched to the cache of the user
+and may not be redistributed; Jester is read from ../shared/data where it is there.
 """
 
 import argparse
@@ -161,12 +162,13 @@ def large(who: list[str], quick: bool) -> dict[str, Any]:
         np.savez(Path(folder) / "split.npz", **split._asdict())
         print(f"\n{m:,} x {n:,}, {count:,} entries; the truth itself {split.oracle:.4f}\n")
         del split
+        names = [*LARGE, *ITERATIONS]
         for name in LARGE:
-            if wanted(name, who, LARGE):
+            if wanted(name, who, names):
                 row = in_a_process(folder, "fit", name, count)
                 found["contestants"].append({"contestant": name, **row})
         for name in ITERATIONS:
-            if wanted(name, who, ITERATIONS):
+            if wanted(name, who, names):
                 rows = [in_a_process(folder, "iterations", name, part) for part in parts]
                 seconds = [row["seconds per iteration"] for row in rows]
                 exponent = float(np.polyfit(np.log(parts), np.log(seconds), 1)[0])

@@ -268,3 +268,69 @@ def test_draws_and_smoothing_are_checked(table):
     ):
         with pytest.raises(ValueError, match=sentence):
             MatrixCompleter(**arguments).fit(table[1])
+
+
+def test_new_columns_are_features_too(table):
+    _, X = table
+    frame = pandas.DataFrame(X[:, :30], columns=[f"c{k}" for k in range(30)])
+    completer = MatrixCompleter(random_state=0, draws=2).fit(frame)
+    rows, columns = np.nonzero(~np.isnan(X[:, 30:]))
+    completer.partial_fit_entries(rows, columns + 30, X[rows, columns + 30])
+    assert completer.n_features_in_ == 40
+    assert not hasattr(completer, "feature_names_in_")
+    assert completer.transform(X).shape == (120, 40)
+    with pytest.raises(ValueError, match="30 features"):
+        completer.transform(X[:, :30])
+
+
+@pytest.mark.filterwarnings("ignore:.*of X have no observed entry")
+def test_the_keys_of_old_entries_do_not_overflow():
+    # 60,000 x 60,000 has more entries than a 32-bit integer counts.
+    rows, columns = np.array([0, 50_000, 59_999]), np.array([0, 50_000, 1])
+    completer = MatrixCompleter(alpha=0.1, width=1, random_state=0)
+    completer.fit_entries(rows, columns, np.array([1.0, 2.0, 3.0]), (60_000, 60_000))
+    completer.partial_fit_entries([50_000], [50_000], [4.0])
+    assert sorted(completer.values_) == [1.0, 3.0, 4.0]
+
+
+@pytest.mark.filterwarnings("ignore:.*of X have no observed entry")
+def test_one_entry_first_and_averages_after(table):
+    _, X = table
+    rows, columns = np.nonzero(~np.isnan(X))
+    completer = MatrixCompleter(random_state=0, draws=2)
+    completer.fit_entries(rows[:1], columns[:1], X[rows[:1], columns[:1]], (1, 40))
+    with pytest.raises(ValueError, match="No entries were held out, which intervals need"):
+        completer.predict_interval([0], [0])
+    completer.partial_fit_entries(rows[1:], columns[1:], X[rows[1:], columns[1:]])
+    assert completer.completion_.draws is not None
+    assert np.isfinite(completer.held_out_error_)
+
+
+def test_values_are_numbers_one_for_each_entry():
+    rows, columns = np.arange(40) // 8, np.arange(40) % 8
+    values = np.random.default_rng(0).integers(-100, 100, 40)
+    completer = MatrixCompleter(random_state=0, draws=2)
+    expected = completer.fit_entries(rows, columns, values, (5, 8)).predict_entries([1], [2])
+    narrow = completer.fit_entries(rows, columns, values.astype(np.int8), (5, 8))
+    assert narrow.completion_.draws is not None
+    np.testing.assert_array_equal(narrow.predict_entries([1], [2]), expected)
+    for wrong in (values[:, None], values[1:]):
+        with pytest.raises(ValueError, match="give one value for each entry"):
+            completer.fit_entries(rows, columns, wrong, (5, 8))
+    for factor in (1e-40, 1e40):
+        with pytest.raises(ValueError, match="multiply or divide them by a constant"):
+            completer.fit_entries(rows, columns, factor * values, (5, 8))
+
+
+def test_a_constant_table_has_intervals_of_no_width():
+    X = np.full((6, 5), 7.0)
+    X[0, 0] = np.nan
+    completer = MatrixCompleter(random_state=0).fit(X)
+    np.testing.assert_allclose(completer.predict_interval([0], [0]), 7.0, rtol=1e-6)
+
+
+def test_without_biases_an_unknown_row_has_none(table):
+    _, X = table
+    completer = MatrixCompleter(random_state=0, draws=2, biases=False).fit(X)
+    assert not completer.completion_.draws.row_mean[:, -1].any()
+    assert not completer.completion_.draws.column_mean[:, -1].any()

@@ -397,7 +397,7 @@ def test_bad_questions_are_named(fitted):
         fitted.predict({"user": ["user 1"], "item": ["110"]})
     with pytest.raises(ValueError, match="coverage"):
         fitted.predict_interval({"user": ["user 1"], "item": [110]}, coverage=1.5)
-    with pytest.raises(ValueError, match=r"No entries were held out .alpha was given"):
+    with pytest.raises(ValueError, match="No entries were held out, which intervals need"):
         fitted.predict_interval({"user": ["user 1"], "item": [110]})
     with pytest.raises(ValueError, match=r"1 line.* have no 'user'"):
         fitted.recommend([None])

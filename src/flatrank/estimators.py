@@ -24,6 +24,8 @@ from .recover.average import folded_in
 from .recover.buckets import line_buckets
 from .recover.complete import DEFAULT_WIDTH, averages, complete
 
+# The smallest standard deviation of values, and one over the largest, that single precision can hold.
+_SMALLEST = 1e-30
 _PENALTIES = {"flatness": Flatness, "weight-decay": WeightDecay}
 
 
@@ -59,10 +61,11 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
     biases : bool, default True
         Whether rows and columns have biases of their own.
     validation_fraction : float, default 0.1
-        Fraction of the observed entries held out when alpha is "auto", for the rank and the error;
-        all entries take part in the model.
+        Fraction of the observed entries held out when alpha is "auto", for the error (and the
+        strength of a single factorisation); all entries take part in the model.
     tolerance : float, default 3e-4
-        The last fit ends when a sweep lowers its objective by less than this fraction.
+        The last fit of a single factorisation ends when a sweep lowers its objective by less than
+        this fraction. Averages do not use it, nor `max_sweeps`.
     max_sweeps : int, default 30
         The last fit ends after this many sweeps at the latest.
     random_state : int | RandomState | None, default None
@@ -75,8 +78,8 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
     alpha_ : float
         The penalty strength used.
     held_out_error_ : float
-        Root mean square error on the held-out entries; NaN if alpha was given. With draws nothing
-        but the width was chosen on them.
+        Root mean square error on the held-out entries; NaN if there were none, as with a given
+        alpha. With draws nothing was chosen on them.
     effective_rank_, nuclear_norm_, trace_of_hessian_ : float
         Of the network, biases left out; with draws, of the one nearest to their average.
     width_ : int
@@ -162,7 +165,8 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
 
         `shape` may be larger than the fitted table's, for new rows and columns (by default it grows to
         the largest index). Draws go on from the last one; without draws, all is fitted again with the
-        strength that was chosen. Raises as `fit_entries` does.
+        strength that was chosen, nothing is held out, and there are no intervals. Raises as
+        `fit_entries` does.
         """
         check_is_fitted(self)
         old = self.completion_.network.shape
@@ -176,7 +180,10 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
             raise ValueError(f"`shape` is {(m, n)}, smaller than the fitted table's {old}.")
         # Checked alone first: among themselves, new entries must differ.
         EntryMeasurements(new[0], new[1], (m, n))
-        kept = ~np.isin(self.rows_ * n + self.columns_, new[0].astype(np.int64) * n + new[1])
+        old_keys, new_keys = (
+            i.astype(np.int64) * n + j for i, j in ((self.rows_, self.columns_), new[:2])
+        )
+        kept = ~np.isin(old_keys, new_keys)
         rows, columns, values = (
             np.concatenate([x[kept], y])
             for x, y in zip((self.rows_, self.columns_, self.values_), new, strict=True)
@@ -188,7 +195,7 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
     ) -> "MatrixCompleter":
         penalty = self._checked_parameters()
         m, n = as_shape(shape)
-        values = np.asarray(values)
+        values = _as_values(values, np.shape(rows))
         # Two layouts with an index, a value and a weight per entry, padded by half; the factors.
         width = min(m, n, self.width or DEFAULT_WIDTH)
         require_memory(
@@ -201,11 +208,12 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
                 f"`values` has {np.sum(~np.isfinite(values))} NaN or infinite value(s): remove them."
             )
         with np.errstate(over="ignore"):
-            if not np.isfinite(np.var(values, dtype=np.float64)):
-                raise ValueError(
-                    f"`values` are as large as {np.abs(values).max():.3g}, and their variance is not a "
-                    "number: divide them by a constant first."
-                )
+            deviation = np.std(values, dtype=np.float64)
+        if np.ptp(values) > 0 and not _SMALLEST <= deviation <= 1 / _SMALLEST:
+            raise ValueError(
+                f"`values` have a standard deviation of {deviation:.3g}, out of the range of single "
+                "precision: multiply or divide them by a constant first."
+            )
         A = EntryMeasurements(rows, columns, shape)
         rows, columns = np.asarray(A.rows), np.asarray(A.columns)
         for name, indices, size in zip(("row", "column"), (rows, columns), A.shape, strict=True):
@@ -216,12 +224,14 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
                     f"statistics of the others.",
                     stacklevel=2,
                 )
-        if before is None:
-            self.n_features_in_ = A.shape[1]
+        self.n_features_in_ = A.shape[1]
+        if len(getattr(self, "feature_names_in_", ())) not in (0, A.shape[1]):
+            del self.feature_names_in_
         alpha, start = self.alpha, None
         if before is not None:
             start = before.draws
-            alpha = before.alpha if start is None else self.alpha
+            if not averages(self.depth, penalty, self.alpha, self.draws):
+                alpha = before.alpha
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         self.completion_ = complete(
             rows,
@@ -256,8 +266,9 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
     def transform(self, X: Any) -> np.ndarray:
         """X with its holes filled, shape (rows of X, n); observed entries are kept.
 
-        Each row is fitted on its own, by the exact minimiser of the last layer's problem, so that
-        rows that were not in the training table need no new fit. Raises ValueError for infinite
+        Each row is fitted on its own, by the exact minimiser of the last layer's problem (with draws
+        by the mean of all), so that rows that were not in the training table need no new fit. Raises
+        ValueError for infinite
         values or another number of columns, MemoryError for a result that would not fit.
         """
         check_is_fitted(self)
@@ -385,6 +396,19 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
 def _facts(network: DeepLinear, A: EntryMeasurements) -> tuple[Array, Array, Array]:
     """Effective rank, nuclear norm, trace of the Hessian: one program instead of dozens."""
     return effective_rank(network), nuclear_norm(network), trace_of_hessian(network, A)
+
+
+def _as_values(values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Values as floating-point numbers, one for each index."""
+    values = np.asarray(values)
+    if values.dtype != np.float32:
+        values = values.astype(np.float64)
+    if values.shape != shape:
+        raise ValueError(
+            f"`values` has the shape {values.shape} and `rows` the shape {shape}: give one value for "
+            "each entry."
+        )
+    return values
 
 
 def _observed(X: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

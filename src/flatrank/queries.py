@@ -22,8 +22,8 @@ class FittedTable:
     def predict_entries(self, rows: Any, columns: Any) -> np.ndarray:
         """The model's values at (rows_i, columns_i) of the fitted table, shape (N,).
 
-        These are the last sweep's; `transform` solves each row once more, and differs from them by
-        as little as the fit has converged (see `tolerance`).
+        With draws, their averages. Those of a single factorisation are the last sweep's; `transform`
+        solves each row once more, and differs from them by as little as the fit has converged.
 
         Raises ValueError for indices out of range.
         """
@@ -37,15 +37,15 @@ class FittedTable:
         The draws' standard deviations (one for all entries without draws), scaled so that the held-out
         entries were covered (split conformal prediction): valid on average over entries that are
         missing as those were. Raises ValueError for indices out of range, a coverage outside (0, 1),
-        and a model without held-out entries, which an alpha that was given has not.
+        and a model without held-out entries.
         """
         if not 0 < coverage < 1:
             raise ValueError(f"`coverage` must be between 0 and 1, found {coverage!r}.")
         pairs = self._pairs(rows, columns)
         if not len(self.completion_.held_residuals):
             raise ValueError(
-                "No entries were held out (alpha was given), which intervals need: fit with "
-                'alpha="auto".'
+                "No entries were held out, which intervals need: fit two entries or more with "
+                'alpha="auto" (a single factorisation anew, not by a partial fit).'
             )
         return self.completion_.interval(*pairs, coverage)
 
@@ -97,8 +97,11 @@ class FittedTable:
                 f"shape {array.shape}."
             )
         if array.min() < 0 or array.max() >= size:
+            remedy = (
+                "`transform` or `partial_fit_entries`" if axis == 0 else "`partial_fit_entries`"
+            )
             raise ValueError(
                 f"`{name}` has indices in {array.min()}..{array.max()}, outside 0..{size - 1} "
-                "of the fitted table: use `transform` for new rows."
+                f"of the fitted table: use {remedy} for new {name}."
             )
         return array

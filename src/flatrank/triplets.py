@@ -19,8 +19,8 @@ class TripletCompleter(BaseEstimator):
     fields. Ids are numbers, strings, dates or anything else that can be hashed, and come back as they
     went in. A line without a value (NaN, None) is a hole: its ids are learned, it is no entry.
 
-    An id that was not fitted is predicted from what is known: the mean, and the bias of the other side
-    if that was fitted. One warning says how many there were.
+    An id that was not fitted is predicted as an average row or column is (without draws: as the mean
+    and the bias of the other side). One warning says how many there were.
 
     Parameters
     ----------
@@ -237,8 +237,7 @@ class TripletCompleter(BaseEstimator):
         if any(unknown.values()):
             told = " and ".join(f"{count} {name!r}" for name, count in unknown.items() if count)
             warnings.warn(
-                f"{told} id(s) were not fitted: they are predicted from the mean and the other side's "
-                "bias.",
+                f"{told} id(s) were not fitted: they are predicted as average rows and columns are.",
                 stacklevel=stacklevel,
             )
 

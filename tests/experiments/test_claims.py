@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flatrank.experiments.claims import (
+    ABOVE_ZERO,
     Claim,
     Verdict,
     highest_mean,
@@ -50,6 +51,12 @@ def test_shares_have_the_interval_of_wilson():
     np.testing.assert_allclose((number.low, number.high), (middle - away, middle + away), rtol=1e-6)
 
 
+def test_a_tie_is_not_more():
+    claim = Claim("More.", "difference", mean_of([0.0, 0.0, 0.0]), least=ABOVE_ZERO)
+    assert claim.verdict is Verdict.fails
+    assert claim.range == "above 0"
+
+
 def test_no_trials_decide_nothing():
     assert verdict(share_of([]), least=0.5) is Verdict.undecided
 
@@ -57,9 +64,15 @@ def test_no_trials_decide_nothing():
 def test_extremes_and_the_means_that_are_furthest_out():
     assert largest_of([1.0, 3.0]).value == 3.0
     assert smallest_of([1.0, 3.0]).value == 1.0
-    # b has the smaller mean and the wider interval.
+    # b has the smaller mean and the wider interval, within which the highest mean is not below a's.
     values = {"a": [2.0, 2.1, 1.9], "b": [0.0, 3.0, 1.5]}
-    assert highest_mean(values)[0] == "b"
-    assert lowest_mean(values)[0] == "b"
+    a, b = map(mean_of, values.values())
+    key, highest = highest_mean(values)
+    assert (key, highest.value, highest.low, highest.high) == ("a", a.value, a.low, b.high)
+    key, lowest = lowest_mean(values)
+    assert (key, lowest.value, lowest.low, lowest.high) == ("b", b.value, b.low, a.high)
+    # One that is surely outside decides, however wide another is.
+    assert verdict(highest_mean(values)[1], most=1.0) is Verdict.fails
+    assert verdict(lowest_mean(values)[1], least=2.5) is Verdict.fails
     assert highest_mean(values | {"c": [0.0, np.nan]})[0] == "c"
     assert lowest_mean(values | {"c": [9.0, np.nan]})[0] == "c"

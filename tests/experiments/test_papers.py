@@ -174,6 +174,8 @@ def test_claims_on_matrices_fail_on_other_data():
     assert set(verdicts(sound)) == {Verdict.holds}
     assert turned(sound, errors([1.0, 1.0, 1e-9], [1.0, 1e-9, 1.0])) == [0, 1, 2]
     assert turned(sound, errors([1e-9, 1.0, 1e-9], [1e-9, 1.0, 1e-9])) == [3]
+    # What the convex solver finds is no claim on depths.
+    assert turned(sound, errors([1e-9, 1.0, 1.0], [1.0, 1.0, 1e-9])) == [0, 1]
 
 
 def test_claims_against_the_convex_solution_fail_on_other_data():

@@ -174,10 +174,15 @@ def test_every_file_that_filled_a_folder_is_kept_once(tmp_path, monkeypatch):
         sweep, "run_batch", lambda cells, size: [sweep_cells._row(cell) for cell in cells]
     )
     (tmp_path / "sweep-mine.toml").write_text("another file of the user's")
+    (tmp_path / "sweep-7.toml").write_text("# numbered by hand")
     cells = sweep_of(SEEDS).cells
     for text in ("# one", "# two", "# one"):
         run_sweep(Sweep(cells, text), tmp_path)
-    assert read_texts(tmp_path) == {"sweep-1.toml": "# one", "sweep-2.toml": "# two"}
+    assert read_texts(tmp_path) == {
+        "sweep-7.toml": "# numbered by hand",
+        "sweep-8.toml": "# one",
+        "sweep-9.toml": "# two",
+    }
 
 
 def test_what_a_killed_write_left_is_not_read_and_goes(tmp_path, monkeypatch):

@@ -175,6 +175,35 @@ def test_depth_is_an_axis_where_nothing_else_varies_and_the_reference_a_level_li
     assert lines["nuclear-norm"] == [[2, 0.0], [3, 0.0]]
 
 
+@pytest.mark.parametrize(("name", "values"), [("width", (None, 4)), ("max_outer_steps", (50, 200))])
+def test_a_setting_that_has_a_default_is_told_from_it(name, values):
+    rows = [
+        {**row, name: value}
+        for value in values
+        for row in recoveries()
+        if row["penalty"] == "flatness"
+    ]
+    table = table_of(sweep_sections(rows, {}), "All settings: recover")
+    assert len(table) == 2 * 2 * 3 * 2
+    told = {row[name.replace("_", " ")] for row in table}
+    assert told == {"default" if value is None else str(value) for value in values}
+    assert {row["seeds"] for row in table} <= {"3", "5"}
+
+
+def test_one_of_oversampling_and_count_is_an_axis():
+    rows = [row for row in recoveries() if row["oversampling"] == 2.0]
+    table = table_of(sweep_sections(rows, {}), "All settings: recover")
+    assert "rank" in table[0]
+    assert not {"count", "oversampling"} & set(table[0])
+
+
+def test_what_does_not_vary_is_told():
+    rows = [row for row in recoveries() if row["oversampling"] == 2.0]
+    section = sweep_sections(rows, {})[-1]
+    assert ("oversampling", "2") in section.facts
+    assert ("shape", "9 × 8") in section.facts
+
+
 def test_axes_of_rates_are_logarithmic():
     sections = sweep_sections(trainings(), {})
     (section,) = (section for section in sections if section.title == "Results over seeds")

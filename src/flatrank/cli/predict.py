@@ -39,7 +39,7 @@ def predict(
 ) -> None:
     """Predict entries of a table that was completed, without completing it again.
 
-    Ids that the model does not know are predicted from the mean and the other side's bias.
+    Ids that the model does not know are predicted as average rows and columns are.
     """
     check_writable(output, PAIRS)
     with progress(f"reading {model}") as on_step:

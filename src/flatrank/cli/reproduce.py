@@ -32,7 +32,7 @@ def reproduce(
     Pictures, numbers and report.html go to the folder. A claim that does not hold is a result, not an
     error: the table and the report say so, and the exit code is 0.
     """
-    known = chosen_paper(paper, figure, scale)
+    known = chosen_paper(paper, figure, scale, seed)
     folder = Path(paper) if output is None else output
     start = time.perf_counter()
     with progress(f"{paper}, {scale} scale") as on_step:

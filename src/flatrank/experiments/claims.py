@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 import scipy.stats
 
 CONFIDENCE = 0.95
+# The least number that is more than none.
+ABOVE_ZERO = math.nextafter(0.0, 1.0)
 
 
 class Verdict(StrEnum):
@@ -47,15 +49,26 @@ def mean_of(values: Any, of: str = "seeds") -> Number:
 
 
 def highest_mean(values: Mapping[Any, Any]) -> tuple[Any, Number]:
-    """The key whose mean over seeds has the highest upper end, and that mean; one with NaN is first."""
+    """The key whose mean over seeds is the highest, and the interval of the highest of all means.
+
+    It is at least the largest lower end and at most the largest upper end of any key. A key with NaN
+    is first.
+    """
     each = {key: mean_of(found) for key, found in values.items()}
-    return max(each.items(), key=lambda item: _first_if_nan(item[1].high))
+    key, number = max(each.items(), key=lambda item: _first_if_nan(item[1].value))
+    if math.isnan(number.value):
+        return key, number
+    low, high = (max(getattr(one, end) for one in each.values()) for end in ("low", "high"))
+    return key, replace(number, low=low, high=high)
 
 
 def lowest_mean(values: Mapping[Any, Any]) -> tuple[Any, Number]:
-    """The key whose mean over seeds has the lowest lower end, and that mean; one with NaN is first."""
-    each = {key: mean_of(found) for key, found in values.items()}
-    return max(each.items(), key=lambda item: _first_if_nan(-item[1].low))
+    """The key whose mean over seeds is the lowest, and its interval: see `highest_mean`."""
+    negated = {key: -np.asarray(found, float) for key, found in values.items()}
+    key, number = highest_mean(negated)
+    return key, replace(
+        number, value=0.0 - number.value, low=0.0 - number.high, high=0.0 - number.low
+    )
 
 
 def _first_if_nan(value: float) -> float:
@@ -118,6 +131,8 @@ class Claim:
         """The range that is claimed, in words."""
         if math.isinf(self.least):
             return f"at most {self.most:.4g}"
+        if self.least == ABOVE_ZERO:
+            return "above 0"
         if math.isinf(self.most):
             return f"at least {self.least:.4g}"
         return f"{self.least:.4g} to {self.most:.4g}"

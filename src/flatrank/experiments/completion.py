@@ -59,7 +59,10 @@ class CompletedTable:
             ("effective rank", f"{fitted.effective_rank_:.2f}"),
             ("trace of the Hessian", f"{fitted.trace_of_hessian_:.5g}"),
             ("nuclear norm", f"{fitted.nuclear_norm_:.5g}"),
-            ("sweeps of the last fit", f"{fitted.completion_.sweeps}{unfinished}"),
+            (
+                "sweeps" if fitted.completion_.draws is not None else "sweeps of the last fit",
+                f"{fitted.completion_.sweeps}{unfinished}",
+            ),
             ("seconds", f"{self.seconds:.1f}"),
         )
 

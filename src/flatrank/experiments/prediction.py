@@ -50,7 +50,7 @@ def predict_pairs(
     predicted = predict()
     if not len(fitted.completion_.held_residuals):
         warnings.warn(
-            "No entries were held out of this model (alpha was given), which intervals need: lower and "
+            "No entries were held out of this model, which intervals need: lower and "
             "upper are left empty.",
             stacklevel=2,
         )

@@ -49,10 +49,12 @@ class Reproduced:
         )
 
     def _facts(self) -> tuple[tuple[str, str], ...]:
-        full = self.figure.settings("full")
+        other_scale = next(scale for scale in SCALES if scale != self.scale)
+        others = self.figure.settings(other_scale)
         facts = []
         for name, value in self.figure.settings(self.scale).items():
-            other = "" if full[name] == value else f" (full scale: {_words(full[name])})"
+            same = others[name] == value
+            other = "" if same else f" ({other_scale} scale: {_words(others[name])})"
             facts.append((name.replace("_", " "), f"{_words(value)}{other}"))
         facts += self.finding.facts
         return (*facts, ("seed", f"{self.seed}"), ("seconds", f"{self.seconds:.0f}"))
@@ -64,11 +66,13 @@ def _words(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def chosen_paper(paper: str, figure: int | None, scale: str) -> Paper:
-    """The paper of a name, after a check of all three.
+def chosen_paper(paper: str, figure: int | None, scale: str, seed: int) -> Paper:
+    """The paper of a name, after a check of all four.
 
-    Raises ValueError for a paper, figure or scale that is not known.
+    Raises ValueError for a paper, figure or scale that is not known, or a negative seed.
     """
+    if seed < 0:
+        raise ValueError(f"`seed` is {seed}; it must be 0 or more.")
     if paper not in PAPERS:
         raise ValueError(f"`paper` is {paper!r}; known are {', '.join(PAPERS)}.")
     if scale not in SCALES:
@@ -94,9 +98,10 @@ def reproduce(
     stands beside its claims, their verdicts and its settings. The folder is made if need be. `on_step`
     is called with words and the fraction done.
 
-    Raises ValueError for a paper, figure or scale that is not known, or a file in the folder's place.
+    Raises ValueError for a paper, figure or scale that is not known, a negative seed, or a file in the
+    folder's place.
     """
-    known = chosen_paper(paper, figure, scale)
+    known = chosen_paper(paper, figure, scale, seed)
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: name a folder.")
@@ -117,8 +122,9 @@ def reproduce(
         done = Reproduced(number, wanted, scale, seed, finding, seconds)
         _write_figure(folder, done)
         found.append(done)
-    sections = [_summary(known, found), *(one.section() for one in found)]
-    write_report(folder / "report.html", f"{known.name}, {scale} scale", sections)
+        sections = [_summary(known, found), *(one.section() for one in found)]
+        # After each figure: one that fails later takes nothing away.
+        write_report(folder / "report.html", f"{known.name}, {scale} scale", sections)
     return found
 
 

@@ -1,6 +1,7 @@
 """A sweep run: what is missing is computed batch by batch and kept, each batch whole or not at all."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,5 +165,7 @@ def _write_part(results: Path, rows: _Rows) -> None:
 def _keep_text(directory: Path, text: str) -> None:
     texts = read_texts(directory)
     if text not in texts.values():
-        with atomically(directory / f"sweep-{len(texts) + 1}.toml") as temporary:
+        numbers = [re.fullmatch(r"sweep-(\d+)\.toml", name) for name in texts]
+        number = 1 + max((int(found[1]) for found in numbers if found), default=0)
+        with atomically(directory / f"sweep-{number}.toml") as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -33,7 +33,10 @@ _AXES = (
     "rank",
     "shape",
 )
-_METHODS = ("ensemble", "penalty", "optimizer", "depth", "width")
+_STEP_LIMITS = ("max_outer_steps", "max_inner_steps")
+_METHODS = ("ensemble", "penalty", "optimizer", "depth", "width", *_STEP_LIMITS)
+# Where no value is a setting too, and what it means; elsewhere a method that has none.
+_DEFAULTS = {"width": "default", "batch_size": "all"}
 _LABELS = {
     "oversampling": "oversampling N / (r(m + n - r))",
     "count": "number of measurements N",
@@ -150,19 +153,24 @@ class _Method:
 
     def __init__(self, method: str, rows: list[dict[str, Any]], accuracy: float):
         self.method, self.accuracy = method, accuracy
+        rows = [_with_defaults(row) for row in rows]
         found = {name: {row[name] for row in rows} for name in (*_AXES, *_METHODS)}
         varying = [name for name, values in found.items() if len(values - {None}) > 1]
-        if "oversampling" in varying and "count" in varying:
-            # One follows from the other: the one with fewer values was asked for.
-            fewer = len(found["oversampling"]) <= len(found["count"])
-            varying.remove("count" if fewer else "oversampling")
+        # One follows from the other: the one with fewer values was asked for.
+        fewer = len(found["oversampling"]) <= len(found["count"])
+        varying = [n for n in varying if n != ("count" if fewer else "oversampling")]
         # What some cells have no value of, as the noise of label noise, names a line.
-        self.axes = [n for n in varying if n in _AXES and None not in found[n]]
+        numbers = {n for n in _AXES if not found[n] & {None, *_DEFAULTS.values()}}
+        self.axes = [n for n in varying if n in numbers]
         if not self.axes and "depth" in varying:
             self.axes = ["depth"]
         self.lines = [n for n in (*_METHODS, *_AXES) if n in varying and n not in self.axes]
-        self.fixed = _in_words(
-            {name: rows[0][name] for name, values in found.items() if len(values) == 1}
+        constants = {name: rows[0][name] for name, values in found.items() if len(values) == 1}
+        self.fixed = _in_words(constants)
+        self.constants = tuple(
+            (name.replace("_", " "), _text(value))
+            for name, value in constants.items()
+            if value is not None
         )
         groups: dict[tuple, list[dict[str, Any]]] = {}
         for row in rows:
@@ -261,7 +269,9 @@ class _Method:
         """What of the method varies, in words."""
         words = [(name, setting.values[name]) for name in self.lines]
         return ", ".join(
-            value if isinstance(value, str) else f"{name.replace('_', ' ')} {_text(value)}"
+            value
+            if isinstance(value, str) and name not in _DEFAULTS
+            else f"{name.replace('_', ' ')} {_text(value)}"
             for name, value in words
             if value is not None
         )
@@ -296,7 +306,15 @@ class _Method:
             )
             + "Seconds are those of a cell, without compilation. Click on a heading to sort."
         )
-        return Section(f"All settings: {self.method}", text, table=Table(tuple(words), tuple(rows)))
+        table = Table(tuple(words), tuple(rows))
+        return Section(f"All settings: {self.method}", text, self.constants, table=table)
+
+
+def _with_defaults(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with words where no value is a setting too: not where the method has no such setting."""
+    used = {"width": row["depth"] is not None, "batch_size": row["optimizer"] is not None}
+    words = {name: word for name, word in _DEFAULTS.items() if used[name] and row[name] is None}
+    return {**row, **words}
 
 
 def _share(setting: Setting) -> tuple[float, float, float]:
@@ -356,7 +374,7 @@ def _text(value: Any) -> str:
 
 
 def _order(values: tuple) -> tuple:
-    """Values of mixed kinds in an order: what is missing comes first."""
+    """Values of mixed kinds in an order: what is missing comes first, then words."""
     return tuple(
-        (value is not None, value) if value is not None else (False, 0) for value in values
+        (0, 0) if value is None else (1 if isinstance(value, str) else 2, value) for value in values
     )

@@ -25,7 +25,7 @@ def singular_values(values: np.ndarray, title: str = "Singular values of W") -> 
 
 
 def convergence(history: np.ndarray) -> Figure:
-    """The objective of the last fit after each sweep, or the mean square residual of each draw."""
+    """The last fit's objective after each sweep; with draws the mean square residual of all sweeps."""
     figure, axis = canvas()
     axis.plot(np.arange(1, len(history) + 1), history, "o-", color=COLOUR, ms=4)
     axis.set(

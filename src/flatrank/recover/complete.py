@@ -61,8 +61,8 @@ class Completion:
     `held_out_error` is the root mean square error on the entries that were held out (NaN if there were
     none), and `held_rows`, `held_columns`, `held_residuals` are those entries and what they differed
     by; `held_deviations` the standard deviations that were predicted for it. `history` is the last
-    fit's objective after each of its `sweeps` (the first 256 at most), or the mean square residual of
-    each draw, in units of the variance of the data.
+    fit's objective after each of its `sweeps` (the first 256 at most); with draws the mean square
+    residual of every sweep of every chain, in units of the variance of the data.
     """
 
     network: DeepLinear
@@ -135,7 +135,9 @@ class Completion:
         self, rows: np.ndarray, columns: np.ndarray, coverage: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Bounds that held a share `coverage` of the held-out entries (split conformal prediction)."""
-        scores = np.sort(np.abs(self.held_residuals) / self.held_deviations)
+        # Where nothing varied, nothing is expected to.
+        spread = np.where(self.held_deviations > 0, self.held_deviations, 1.0)
+        scores = np.sort(np.abs(self.held_residuals) / spread)
         place = int(np.ceil(coverage * (len(scores) + 1)))
         factor = scores[place - 1] if place <= len(scores) else np.inf
         if self.draws is None:
@@ -144,7 +146,8 @@ class Completion:
             mean, variance = entry_moments(self.draws, rows, columns)
             middle = self.mean + self.spread * mean
             deviations = self.spread * predicted_deviations(self.draws, columns, variance)
-        return middle - factor * deviations, middle + factor * deviations
+        reach = np.where(deviations > 0, factor, 0.0) * deviations
+        return middle - reach, middle + reach
 
 
 def complete(
@@ -176,7 +179,7 @@ def complete(
     `width` bounds the rank (default: at most 32, and what the number of entries can determine).
     `on_step(what, fraction done)` is called as the work proceeds. Inputs are taken as checked.
     """
-    averaged = averages(depth, penalty, alpha, draws)
+    averaged = averages(depth, penalty, alpha, draws) and len(values) > 1 and np.ptp(values) > 0
     penalty = penalty or (WeightDecay() if averaged else Flatness())
     check_penalty(penalty)
     m, n = shape
@@ -199,7 +202,7 @@ def complete(
         count = min(len(values) - 1, max(1, round(validation_fraction * len(values))))
         held[rng.permutation(len(values))[:count]] = True
     tell("arranging the entries", 0.0)
-    if averaged and alpha == "auto" and np.ptp(values) > 0:
+    if averaged:
         found = average(
             rows,
             columns,

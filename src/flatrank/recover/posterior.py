@@ -182,6 +182,7 @@ def sweep(
     )
     noise = chances.noise_precision / (0.5 * _EVEN / state.noise_level + 0.5 * squares)
     noise = jnp.minimum(noise, _LARGEST_PRECISION)
+    unbiased = jnp.ones(rows.shape[1], dtype).at[-1].set(biased)
     row_mean, row_precision = _drawn_prior(rows, chances.row_mean, chances.row_precision)
     column_mean, column_precision = _drawn_prior(
         columns, chances.column_mean, chances.column_precision
@@ -189,8 +190,8 @@ def sweep(
     drawn = State(
         rows,
         columns,
-        row_mean,
-        column_mean,
+        row_mean * unbiased,
+        column_mean * unbiased,
         row_precision,
         column_precision,
         noise,

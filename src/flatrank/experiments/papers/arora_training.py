@@ -278,7 +278,7 @@ def learning_rates(
                     effective_rank=found[i, k, 2, number],
                     steps=run.history["step"][-1],
                 )
-    _, norms, effective = np.moveaxis(np.abs(found / found[:, :1] - 1), 2, 0)
+    _, norms, effective = np.moveaxis(np.abs(found[:, 1:] / found[:, :1] - 1), 2, 0)
     claims = (
         Claim(
             "Where gradient descent ends does not depend on the learning rate: the same nuclear norm "

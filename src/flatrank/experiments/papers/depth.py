@@ -51,7 +51,6 @@ PAPER = Paper(
     "near the nuclear norm; elsewhere it changes with depth. A trial, told by its seed, is a matrix "
     "with measurements at every oversampling; differences are taken trial by trial. Quick scale leaves "
     "out depths 4 and 5, takes 20 x 20 instead of 30 x 30 matrices, fewer trials and a coarser "
-    "grid, and half as many outer steps of the solver. Flatness is what "
-    "`recover` returns for it, which is not always the flat minimum (docs/papers.md).",
+    "grid, and fewer outer steps of the solver.",
     (ENTRIES, SENSING),
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...plots import curves_over_seeds
 from ...recover import Flatness, WeightDecay
-from ..claims import Claim, highest_mean, lowest_mean, mean_of, share_of
+from ..claims import ABOVE_ZERO, Claim, highest_mean, lowest_mean, mean_of, share_of
 from .paper import Finding, OnStep, Table
 from .recoveries import NUCLEAR, RECOVERED, draw, network_method, recoveries
 
@@ -146,7 +146,7 @@ def _claims(
             f"{kind}: flatness of depth 2, a weighted trace norm, recovers more than the nuclear norm.",
             "difference of shares recovered, over all oversamplings",
             mean_of(share[_flat(2)] - share[NUCLEAR]),
-            least=0.0,
+            least=ABOVE_ZERO,
         ),
         decay,
     )
