@@ -317,6 +317,8 @@ def test_values_are_numbers_one_for_each_entry():
     for wrong in (values[:, None], values[1:]):
         with pytest.raises(ValueError, match="give one value for each entry"):
             completer.fit_entries(rows, columns, wrong, (5, 8))
+    with pytest.raises(ValueError, match="give one value for each entry"):
+        completer.partial_fit_entries([0], [0], [[1.0]])
     for factor in (1e-40, 1e40):
         with pytest.raises(ValueError, match="multiply or divide them by a constant"):
             completer.fit_entries(rows, columns, factor * values, (5, 8))

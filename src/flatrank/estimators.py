@@ -170,7 +170,7 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         """
         check_is_fitted(self)
         old = self.completion_.network.shape
-        new = [np.asarray(x) for x in (rows, columns, values)]
+        new = [np.asarray(rows), np.asarray(columns), _as_values(values, np.shape(rows))]
         if shape is None:
             largest = (int(x.max()) + 1 if x.size else 0 for x in new[:2])
             m, n = (max(size, most) for size, most in zip(old, largest, strict=True))
@@ -268,8 +268,8 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
 
         Each row is fitted on its own, by the exact minimiser of the last layer's problem (with draws
         by the mean of all), so that rows that were not in the training table need no new fit. Raises
-        ValueError for infinite
-        values or another number of columns, MemoryError for a result that would not fit.
+        ValueError for infinite values or another number of columns, MemoryError for a result that
+        would not fit.
         """
         check_is_fitted(self)
         X = self._validated(X, reset=False)
@@ -401,8 +401,7 @@ def _facts(network: DeepLinear, A: EntryMeasurements) -> tuple[Array, Array, Arr
 def _as_values(values: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Values as floating-point numbers, one for each index."""
     values = np.asarray(values)
-    if values.dtype != np.float32:
-        values = values.astype(np.float64)
+    values = np.asarray(values, np.float32 if values.dtype == np.float32 else np.float64)
     if values.shape != shape:
         raise ValueError(
             f"`values` has the shape {values.shape} and `rows` the shape {shape}: give one value for "

@@ -1,5 +1,7 @@
 """flatrank reproduce: pictures, numbers, claims and their verdicts, in a folder."""
 
+from dataclasses import replace
+
 import duckdb
 import numpy as np
 import pytest
@@ -72,6 +74,21 @@ def test_all_files_and_a_page_with_every_verdict(tmp_path):
     assert list(table["kind"]) == ["line"] * 4 + ["mark"]
 
 
+def test_a_figure_that_fails_leaves_those_before_it(tmp_path, monkeypatch):
+    def failing(**settings):
+        raise ArithmeticError("it diverged")
+
+    broken = replace(PAPER.figures[1], make=failing)
+    paper = replace(PAPER, figures=(PAPER.figures[0], broken))
+    monkeypatch.setattr("flatrank.experiments.reproduce.PAPERS", {PAPER.name: paper})
+    with pytest.raises(ArithmeticError, match="it diverged"):
+        reproduce("somebody1999", tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 1
+    assert "It rises." in page
+    assert not (tmp_path / "figure-2.png").exists()
+
+
 def test_one_figure_at_full_scale_with_another_seed(tmp_path):
     steps = []
     found = reproduce(
@@ -100,6 +117,7 @@ def test_one_figure_at_full_scale_with_another_seed(tmp_path):
         (("somebody1999", "--figure", "3"), ("`figure` is 3", "1 to 2")),
         (("somebody1999", "--figure", "0"), ("`figure` is 0",)),
         (("somebody1999", "--scale", "huge"), ("'huge'", "quick, full")),
+        (("somebody1999", "--seed", "-1"), ("`seed` is -1",)),
     ],
 )
 def test_bad_input_ends_in_a_sentence(arguments, words, tmp_path):

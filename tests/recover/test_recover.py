@@ -198,24 +198,27 @@ def test_bad_input_is_named_with_its_remedy(change, error, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("seed", [0, 4])
-def test_an_unfinished_minimum_is_not_taken_for_a_bound(seed):
+def drawn(seed, number, ensemble, count):
+    """A 12 x 12 problem of rank 2 as `flatrank reproduce` draws it: measurements, values, truth."""
+    key = jax.random.fold_in(jax.random.key(seed), number)
+    A, truth = draw(key, ensemble, (12, 12), 2, count)
+    return A, A.apply(truth), truth
+
+
+@pytest.mark.parametrize("number", [0, 4])
+def test_an_unfinished_minimum_is_not_taken_for_a_bound(number):
     # The truth interpolates these entries and is not their flattest interpolator; with growing penalty
     # parameters the inner minimum is no longer found, and the Lagrangian rises past the truth's trace.
-    key = jax.random.fold_in(jax.random.key(0), seed)
-    A, truth = draw(key, "entries", (12, 12), 2, 72)
-    y = A.apply(truth)
+    A, y, truth = drawn(0, number, "entries", 72)
     solution = fr.recover(A, y, width=12)
     assert int(solution.stats["rank"]) == 0
     assert solution.stats["penalty"] < 0.999 * fr.induced_regularizer(truth, A, 2)
 
 
-@pytest.mark.parametrize("seed", [1, 6])
-def test_without_a_low_rank_answer_the_penalty_is_the_least(seed):
-    # x_i x_i^T of fewer numbers than a symmetric matrix has: many interpolators, none of them low-rank.
-    key = jax.random.fold_in(jax.random.key(100), seed)
-    A, truth = draw(key, "quadratic", (12, 12), 2, 48)
-    y = A.apply(truth)
+@pytest.mark.parametrize("number", [1, 6])
+def test_without_a_low_rank_answer_the_penalty_is_the_least(number):
+    # The truth interpolates these 48 of a symmetric matrix's 78 numbers, and is not the flattest one.
+    A, y, _ = drawn(100, number, "quadratic", 48)
     solution = fr.recover(A, y, width=12)
     assert bool(solution.successful)
     assert int(solution.stats["rank"]) == 0
@@ -234,8 +237,7 @@ def test_without_a_low_rank_answer_the_penalty_is_the_least(seed):
 
 
 def test_met_measurements_alone_are_no_convergence():
-    A, truth = draw(jax.random.key(3), "quadratic", (12, 12), 2, 48)
-    y = A.apply(truth)
+    A, y, _ = drawn(3, 0, "quadratic", 48)
     solution = fr.recover(A, y, width=12, tolerance=1e-2, max_inner_steps=10, max_outer_steps=8)
     assert solution.stats["residual"] <= 1e-2
     assert not bool(solution.successful)

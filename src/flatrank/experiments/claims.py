@@ -131,8 +131,6 @@ class Claim:
         """The range that is claimed, in words."""
         if math.isinf(self.least):
             return f"at most {self.most:.4g}"
-        if self.least == ABOVE_ZERO:
-            return "above 0"
         if math.isinf(self.most):
-            return f"at least {self.least:.4g}"
+            return "above 0" if self.least == ABOVE_ZERO else f"at least {self.least:.4g}"
         return f"{self.least:.4g} to {self.most:.4g}"

@@ -50,8 +50,8 @@ def predict_pairs(
     predicted = predict()
     if not len(fitted.completion_.held_residuals):
         warnings.warn(
-            "No entries were held out of this model, which intervals need: lower and "
-            "upper are left empty.",
+            "No entries were held out of this model, which intervals need: lower and upper are left "
+            "empty.",
             stacklevel=2,
         )
         lower = upper = np.full(len(predicted), np.nan)

@@ -107,24 +107,27 @@ def reproduce(
         raise ValueError(f"{folder} is a file: name a folder.")
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(1, len(known.figures) + 1) if figure is None else (figure,)
-    found = []
-    for k, number in enumerate(numbers):
+    found: list[Reproduced] = []
+    try:
+        for k, number in enumerate(numbers):
 
-        def tell(words: str, fraction: float, k: int = k, number: int = number) -> None:
-            if on_step is not None:
-                on_step(f"figure {number}: {words}", (k + fraction) / len(numbers))
+            def tell(words: str, fraction: float, k: int = k, number: int = number) -> None:
+                if on_step is not None:
+                    on_step(f"figure {number}: {words}", (k + fraction) / len(numbers))
 
-        wanted = known.figures[number - 1]
-        start = time.perf_counter()
-        tell(wanted.title, 0.0)
-        finding = wanted.make(seed=seed, on_step=tell, **wanted.settings(scale))
-        seconds = time.perf_counter() - start
-        done = Reproduced(number, wanted, scale, seed, finding, seconds)
-        _write_figure(folder, done)
-        found.append(done)
-        sections = [_summary(known, found), *(one.section() for one in found)]
-        # After each figure: one that fails later takes nothing away.
-        write_report(folder / "report.html", f"{known.name}, {scale} scale", sections)
+            wanted = known.figures[number - 1]
+            start = time.perf_counter()
+            tell(wanted.title, 0.0)
+            finding = wanted.make(seed=seed, on_step=tell, **wanted.settings(scale))
+            seconds = time.perf_counter() - start
+            done = Reproduced(number, wanted, scale, seed, finding, seconds)
+            _write_figure(folder, done)
+            found.append(done)
+    finally:
+        # A figure that fails, or is stopped, takes nothing away from those before it.
+        if found:
+            sections = [_summary(known, found), *(one.section() for one in found)]
+            write_report(folder / "report.html", f"{known.name}, {scale} scale", sections)
     return found
 
 

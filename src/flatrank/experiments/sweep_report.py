@@ -33,8 +33,15 @@ _AXES = (
     "rank",
     "shape",
 )
-_STEP_LIMITS = ("max_outer_steps", "max_inner_steps")
-_METHODS = ("ensemble", "penalty", "optimizer", "depth", "width", *_STEP_LIMITS)
+_METHODS = (
+    "ensemble",
+    "penalty",
+    "optimizer",
+    "depth",
+    "width",
+    "max_outer_steps",
+    "max_inner_steps",
+)
 # Where no value is a setting too, and what it means; elsewhere a method that has none.
 _DEFAULTS = {"width": "default", "batch_size": "all"}
 _LABELS = {

@@ -72,8 +72,8 @@ def with_all_entries(table: Table) -> Table:
         return LineBuckets(buckets, lines.place)
 
     by_row = used(table.by_row, n)
-    count = sum(np.asarray(bucket.weights).sum(dtype=np.float64) for bucket in by_row.buckets)
-    return Table(by_row, used(table.by_column, m), jnp.float32(count))
+    count = jnp.float32(by_row.degrees().sum(dtype=np.float64))
+    return Table(by_row, used(table.by_column, m), count)
 
 
 class BiasedNetwork(eqx.Module):

@@ -140,8 +140,8 @@ def draw_lines(
 
     solved = in_turn(block, list(zip(lines.buckets, parts, strict=True)), dtype)
     found = lines.lines_of([x for _, x in solved])
-    unbiased = jnp.ones(q, dtype).at[-1].set(biased)
-    return found[:, :q] * unbiased[None], found[:, q:-1] * unbiased[None], found[:, -1]
+    kept = _kept(q, biased)[None]
+    return found[:, :q] * kept, found[:, q:-1] * kept, found[:, -1]
 
 
 @eqx.filter_jit
@@ -182,7 +182,7 @@ def sweep(
     )
     noise = chances.noise_precision / (0.5 * _EVEN / state.noise_level + 0.5 * squares)
     noise = jnp.minimum(noise, _LARGEST_PRECISION)
-    unbiased = jnp.ones(rows.shape[1], dtype).at[-1].set(biased)
+    kept = _kept(rows.shape[1], biased)
     row_mean, row_precision = _drawn_prior(rows, chances.row_mean, chances.row_precision)
     column_mean, column_precision = _drawn_prior(
         columns, chances.column_mean, chances.column_precision
@@ -190,8 +190,8 @@ def sweep(
     drawn = State(
         rows,
         columns,
-        row_mean * unbiased,
-        column_mean * unbiased,
+        row_mean * kept,
+        column_mean * kept,
         row_precision,
         column_precision,
         noise,
@@ -199,6 +199,11 @@ def sweep(
         0.5 * _EVEN * jnp.sum(noise) / chances.noise_level,
     )
     return drawn, means, jnp.sum(squares) / table.count
+
+
+def _kept(q: int, biased: Float[Array, ""]) -> Float[Array, " q"]:
+    """One for each direction, and for the bias one or, without biases, zero."""
+    return jnp.ones(q, biased.dtype).at[-1].set(biased)
 
 
 def _drawn_prior(factors: Array, normal: Array, bartlett: Array) -> tuple[Array, Array]:

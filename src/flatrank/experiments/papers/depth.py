@@ -50,7 +50,7 @@ PAPER = Paper(
     "No paper: a question of flatrank's own. Under the isometry property flatness of every depth is "
     "near the nuclear norm; elsewhere it changes with depth. A trial, told by its seed, is a matrix "
     "with measurements at every oversampling; differences are taken trial by trial. Quick scale leaves "
-    "out depths 4 and 5, takes 20 x 20 instead of 30 x 30 matrices, fewer trials and a coarser "
-    "grid, and fewer outer steps of the solver.",
+    "out depths 4 and 5, takes 20 x 20 instead of 30 x 30 matrices, fewer trials, a coarser "
+    "grid and fewer outer steps of the solver.",
     (ENTRIES, SENSING),
 )

@@ -38,8 +38,9 @@ def success(
     table = Table()
     freedom = rank * (2 * side - rank)
     counts = [round(oversampling * freedom) for oversampling in oversamplings]
-    methods = {_flat(depth): network_method(Flatness(), depth, outer_steps) for depth in depths}
-    methods[_DECAY] = network_method(WeightDecay(), 3, outer_steps)
+    limit = {"max_outer_steps": outer_steps}
+    methods = {_flat(depth): network_method(Flatness(), depth, **limit) for depth in depths}
+    methods[_DECAY] = network_method(WeightDecay(), 3, **limit)
     names = (NUCLEAR, *methods)
     drawn: dict[str, dict[str, dict[str, Any]]] = {}
     claims: list[Claim] = []

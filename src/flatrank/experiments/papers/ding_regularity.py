@@ -54,7 +54,7 @@ def regularity(
                 measurements=counts,
                 nuclear_norm_over_least=found[model, "norm"][number],
                 bound=found[model, "bound"][number],
-                convex_trace_over_flat=found[model, "convex trace"][number],
+                convex_bound_over_flat=found[model, "convex trace"][number],
                 truth_trace_over_flat=found[model, "truth trace"][number],
                 nuclear_trace_over_flat=found[model, "nuclear trace"][number],
             )
@@ -90,13 +90,13 @@ def _ratios(
     return {
         "norm": float(np.linalg.norm(flat, "nuc") / np.linalg.norm(nuclear, "nuc")),
         "bound": float(np.linalg.cond(R) * np.linalg.cond(C)) ** 0.5,
-        "convex trace": 4 * _least_weighted_norm(same, truth, R, C) / trace,
+        "convex trace": 4 * _weighted_norm_bound(same, truth, R, C) / trace,
         "truth trace": of_truth / trace,
         "nuclear trace": of_nuclear / trace,
     }
 
 
-def _least_weighted_norm(
+def _weighted_norm_bound(
     A: AbstractMeasurements, truth: jax.Array, R: np.ndarray, C: np.ndarray
 ) -> float:
     """A bound below ||R^{1/2} M C^{1/2}||_* of all interpolators M, convex, without a network.

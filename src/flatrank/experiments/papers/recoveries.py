@@ -36,12 +36,15 @@ class Recovery:
     converged: bool
 
 
-def network_method(penalty: AbstractPenalty, depth: int, outer_steps: int = 200) -> Solve:
-    """`recover` as one program for all problems of a shape: (matrix, whether it converged)."""
+def network_method(penalty: AbstractPenalty, depth: int, **limits: Any) -> Solve:
+    """`recover` as one program for all problems of a shape: (matrix, whether it converged).
+
+    `limits` are its limits of steps.
+    """
 
     @jax.jit
     def solve(A: AbstractMeasurements, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        solution = recover(A, y, depth, penalty, width=min(A.shape), max_outer_steps=outer_steps)
+        solution = recover(A, y, depth, penalty, width=min(A.shape), **limits)
         return solution.matrix, solution.successful
 
     return solve
