@@ -42,13 +42,19 @@ def as_real(value: Any, name: str, ndim: int) -> jax.Array:
     if not is_traced(array):
         # A constant can be looked at inside `jit`, but only outside of its trace.
         with jax.ensure_compile_time_eval():
-            bad = int(jax.numpy.sum(~jax.numpy.isfinite(array)))
+            here, numpy = _looked_at(value, array)
+            bad = int(numpy.sum(~numpy.isfinite(here)))
         if bad:
             raise ValueError(
                 f"`{name}` has {bad} NaN or infinite value(s) out of {array.size}: "
                 "remove those measurements."
             )
     return array
+
+
+def _looked_at(value: Any, array: jax.Array) -> tuple[Any, Any]:
+    """The array as it came if NumPy's, and whose functions to use: JAX compiles each for its shape."""
+    return (value, np) if isinstance(value, np.ndarray) else (array, jax.numpy)
 
 
 def as_index(value: Any, name: str, bound: int) -> jax.Array:
@@ -65,7 +71,8 @@ def as_index(value: Any, name: str, bound: int) -> jax.Array:
         )
     if array.size and not is_traced(array):
         with jax.ensure_compile_time_eval():
-            low, high = int(array.min()), int(array.max())
+            here, _ = _looked_at(value, array)
+            low, high = int(here.min()), int(here.max())
         if low < 0 or high >= bound:
             raise ValueError(
                 f"`{name}` has index {low if low < 0 else high}, outside 0..{bound - 1}: "

@@ -307,12 +307,13 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         # In the units of the fit, of which the penalty of the biases is part.
         scale = fitted.spread
         unit = ((values - fitted.mean) / scale).astype(np.float32)
+        if fitted.draws is not None:
+            filled = folded_in(fitted.draws, rows, columns, unit, count, self.biases)
+            return fitted.mean + scale * filled
+        penalty = self._checked_parameters() or Flatness()
         weights = np.ones(len(unit), np.float32)
         width = fitted.network.width
         lines = line_buckets(rows, columns, unit, weights, (count, n), width)
-        if fitted.draws is not None:
-            return fitted.mean + scale * folded_in(fitted.draws, lines, self.biases)
-        penalty = self._checked_parameters() or Flatness()
         network = fitted.network.scaled(1 / scale)
         model = BiasedNetwork(
             network,

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 
 from .._checks import require_memory
 from ..network import DeepLinear
-from .alternating import BiasedNetwork, Table, entry_table, with_all_entries
-from .buckets import LineBuckets
-from .posterior import Draws, State, draw_lines, first_state, moments, standard_chances, sweep
+from .alternating import BiasedNetwork
+from .buckets import line_buckets
+from .compressed import compressed_lines, compressible
+from .posterior import Draws, Lines, State, draw_lines, first_state, moments, sweep
 
 # The number of directions that is tried first; it doubles. With bias and label they are 16 numbers, a
 # whole number of vector registers.
@@ -29,7 +31,7 @@ _MORE_THAN_NOISE = 2.0
 # How far draws go to the other side of the mean: see `draw_lines`.
 _OVERRELAXATION = 0.9
 # Draws when none are asked for: as many as this number of entries is visited, within bounds.
-_VISITS, _MOST_DRAWS, _LEAST_DRAWS = 8e6, 40, 8
+_VISITS, _MOST_DRAWS, _LEAST_DRAWS = 1.6e7, 40, 8
 
 
 @dataclass(frozen=True)
@@ -45,35 +47,27 @@ class Average:
 
 
 class _Chain:
-    """A chain of draws on a table, of which some entries may have no weight."""
+    """A chain of draws on a table, given by its rows and by its columns."""
 
     state: State
 
-    def __init__(self, table: Table, biases: bool, seed: int):
-        self.biased = jnp.float32(biases)
+    def __init__(self, table: tuple[Lines, Lines], biases: bool, seed: int):
+        self.table = table
+        self.biased = biases
         self.random = np.random.default_rng(seed)
-        self.key = jax.random.key(seed)
         self.history: list[float] = []
         self.over = 0.0
-        self.take(table)
-
-    def take(self, table: Table) -> None:
-        """Go on with this table."""
-        self.table = table
-        self.degrees = table.by_column.degrees()
 
     @property
     def width(self) -> int:
         """The number of directions."""
         return self.state.rows.shape[1] - 1
 
-    def step(self) -> tuple[State, jax.Array]:
-        """The draw that a sweep begins with, its rows the conditional means."""
-        chances = standard_chances(self.random, self.table.shape[0], self.degrees, self.width)
-        self.key, key = jax.random.split(self.key)
-        begin, over = self.state, jnp.float32(self.over)
-        self.state, means, square = sweep(self.table, begin, chances, self.biased, over, key)
-        self.history.append(float(square))
+    def step(self) -> tuple[State, np.ndarray]:
+        """The draw that a sweep begins with, and its rows' conditional means."""
+        begin = self.state
+        self.state, means, square = sweep(*self.table, begin, self.biased, self.over, self.random)
+        self.history.append(square)
         return begin, means
 
     def steps(self, count: int) -> None:
@@ -97,13 +91,14 @@ class _Chain:
         """
         grams = []
         for factors in (self.state.rows, self.state.columns):
-            spread = np.asarray(factors, np.float64)[:, :-1]
+            spread = factors[:, :-1].astype(float)
             spread = spread - spread.mean(0)
             grams.append(spread.T @ spread / len(spread))
         shares = np.linalg.eigvals(grams[0] @ grams[1]).real
-        noise = self.degrees @ (1 / np.asarray(self.state.noise_precision))
-        m, n = self.table.shape
-        return float(shares.min() * self.degrees.sum() ** 2 / (noise * (m**0.5 + n**0.5) ** 2))
+        degrees = self.table[1].degrees()
+        noise = degrees @ (1 / self.state.noise_precision.astype(float))
+        m, n = (len(factors) for factors in (self.state.rows, self.state.columns))
+        return float(shares.min() * degrees.sum() ** 2 / (noise * (m**0.5 + n**0.5) ** 2))
 
     def draws(self, count: int, on_draw: Callable[[int], None]) -> Draws:
         """So many draws, one a sweep."""
@@ -113,9 +108,7 @@ class _Chain:
             found.append(begin._replace(rows=means))
             on_draw(k)
         self.over = 0.0
-        return Draws(
-            *(np.stack([np.asarray(x) for x in parts]) for parts in zip(*found, strict=True))
-        )
+        return Draws(*(np.stack(parts) for parts in zip(*found, strict=True)))
 
 
 def number_of_draws(count: int) -> int:
@@ -123,6 +116,8 @@ def number_of_draws(count: int) -> int:
     return int(np.clip(_VISITS / max(count, 1), _LEAST_DRAWS, _MOST_DRAWS))
 
 
+# Between its small products OpenBLAS keeps the cores busy waiting, which the draws need: twice the time.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def average(
     rows: np.ndarray,
     columns: np.ndarray,
@@ -149,8 +144,14 @@ def average(
         f"{draws} draws of the factors of a {m} x {n} table",
         "use fewer `draws` or a smaller `width`",
     )
-    some = entry_table(rows, columns, unit, ~held, shape, widest)
-    chain = _Chain(some, biases, seed)
+
+    def table(used: np.ndarray) -> tuple[Lines, Lines]:
+        return (
+            _arranged(rows, columns, unit, used, shape, widest),
+            _arranged(columns, rows, unit, used, shape[::-1], widest),
+        )
+
+    chain = _Chain(table(~held), biases, seed)
     tell("how many directions", 0.05)
     if start is not None:
         chain.state = _continued(start, shape, chain.random)
@@ -170,40 +171,57 @@ def average(
         part = chain.draws(
             max(draws // 2, 1), lambda k: tell("measuring the error", 0.2 + 0.3 * k / draws)
         )
-        held_mean, held_variance = entry_moments(part, rows[held], columns[held])
-        chain.take(with_all_entries(some))
+        held_mean, held_variance = moments(part, rows[held], columns[held])
+        chain.table = table(np.ones(len(unit), bool))
         chain.steps(_SETTLING // 2)
     found = chain.draws(draws, lambda k: tell("averaging", 0.4 + 0.5 * k / draws))
     return Average(
         found,
         _middle(found),
-        _strength(found, chain.table),
+        _strength(found, len(unit)),
         np.asarray(chain.history),
         held_mean,
         held_variance,
     )
 
 
-def folded_in(draws: Draws, lines: LineBuckets, biases: bool) -> Float[np.ndarray, "count n"]:
-    """Mean values of new rows, of which some entries are known, given the columns of each draw."""
-    size = len(lines.place), draws.columns.shape[2]
-    nothing, ones = jnp.zeros(size, jnp.float32), jnp.ones(size[0], jnp.float32)
-    total = np.zeros((size[0], draws.columns.shape[1]))
-    for k in range(len(draws.columns)):
-        V, mean, precision, noise = (
-            jnp.asarray(part[k])
-            for part in (
-                draws.columns,
-                draws.row_mean,
-                draws.row_precision,
-                draws.noise_precision,
-            )
-        )
+def _arranged(
+    lines: np.ndarray,
+    others: np.ndarray,
+    values: np.ndarray,
+    used: np.ndarray,
+    shape: tuple[int, int],
+    width: int,
+) -> Lines:
+    """The used entries of shape[0] lines, as the machine at hand draws them fastest."""
+    if jax.default_backend() == "cpu" and compressible():
+        if not used.all():
+            lines, others, values = lines[used], others[used], values[used]
+        return compressed_lines(lines, others, values, shape[0])
+    # Without weight, not left out: so that shapes, which are compiled, do not depend on it.
+    return line_buckets(lines, others, values, used.astype(np.float32), shape, width)
+
+
+def folded_in(
+    draws: Draws,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    unit: np.ndarray,
+    count: int,
+    biases: bool,
+) -> Float[np.ndarray, "count n"]:
+    """Mean values of `count` new rows, of which some entries are known, given each draw's columns."""
+    n, q = draws.columns.shape[1:]
+    lines = _arranged(rows, columns, unit, np.ones(len(unit), bool), (count, n), q - 1)
+    nothing, ones = np.zeros((count, q), np.float32), np.ones(count, np.float32)
+    total = np.zeros((count, n))
+    for V, mean, precision, noise in zip(
+        draws.columns, draws.row_mean, draws.row_precision, draws.noise_precision, strict=True
+    ):
         means, _, _ = draw_lines(
-            lines, V, nothing, mean, precision, (ones, noise), jnp.float32(biases),
-            jnp.float32(0), nothing,
-        )  # fmt: skip
-        total += biased_product(np.asarray(means), draws.columns[k])
+            lines, V, nothing, mean, precision, (ones, noise), biases, 0.0, nothing
+        )
+        total += biased_product(means, V)
     return total / len(draws.columns)
 
 
@@ -217,37 +235,16 @@ def predicted_deviations(draws: Draws, columns: np.ndarray, variance: np.ndarray
     return np.sqrt(variance + np.mean(1 / draws.noise_precision, axis=0)[columns])
 
 
-def entry_moments(
-    draws: Draws, rows: np.ndarray, columns: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance over the draws of entries, in units of the data, a bounded part at a time."""
-    size = 2**18
-    mean, variance = np.empty(len(rows)), np.empty(len(rows))
-    for begin in range(0, len(rows), size):
-        part = slice(begin, begin + size)
-        # Padded to a power of two: few shapes are compiled.
-        i, j = (_padded(x[part].astype(np.int32)) for x in (rows, columns))
-        found = moments(draws, i, j)
-        count = len(rows[part])
-        mean[part], variance[part] = (np.asarray(x)[:count] for x in found)
-    return mean, variance
-
-
-def _padded(indices: np.ndarray) -> jax.Array:
-    size = 1 << max(0, len(indices) - 1).bit_length()
-    return jnp.asarray(np.pad(indices, (0, size - len(indices))))
-
-
 def _continued(draws: Draws, shape: tuple[int, int], random: np.random.Generator) -> State:
     """The last draw as a state, with new lines small and random, and as noisy as the others."""
     last = State(*(part[-1] for part in draws))
     first = first_state(shape, last.rows.shape[1] - 1, random)
 
-    def extended(old: Array | np.ndarray, new: Array) -> Array:
-        return jnp.concatenate([jnp.asarray(old), new[len(old) :]])
+    def extended(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+        return np.concatenate([old, new[len(old) :]])
 
-    even = jnp.full(shape[1], last.noise_level, jnp.float32)
-    return State(*(jnp.asarray(part) for part in last))._replace(
+    even = np.full(shape[1], last.noise_level, np.float32)
+    return last._replace(
         rows=extended(last.rows, first.rows),
         columns=extended(last.columns, first.columns),
         noise_precision=extended(last.noise_precision, even),
@@ -271,15 +268,16 @@ def _middle(draws: Draws) -> BiasedNetwork:
         basis = right @ (left.T @ U) / count
     V, upper = np.linalg.qr(basis)
     u, s, vt = np.linalg.svd(upper.T)
-    parts = [jnp.asarray(x, jnp.float32) for x in (U @ u, s, (V @ vt.T).T)]
+    # Balanced, as `DeepLinear.from_svd` has it.
+    layers = np.sqrt(s)[:, None] * (V @ vt.T).T, (U @ u) * np.sqrt(s)
     return BiasedNetwork(
-        DeepLinear.from_svd(parts[0], parts[1], parts[2], 2),
+        DeepLinear([layer.astype(np.float32) for layer in layers]),
         jnp.asarray(draws.rows[..., -1].mean(0)),
         jnp.asarray(draws.columns[..., -1].mean(0)),
     )
 
 
-def _strength(draws: Draws, table: Table) -> float:
+def _strength(draws: Draws, count: int) -> float:
     """The strength of weight decay that the draws have on average, as `complete` means it."""
     # Invariant under changes of basis: geometric means over directions and over both layers.
     logarithms = [
@@ -287,4 +285,4 @@ def _strength(draws: Draws, table: Table) -> float:
         for precision in (draws.row_precision, draws.column_precision)
     ]
     noise = np.mean(1 / draws.noise_precision, axis=1)
-    return float(np.mean(np.exp(0.5 * (logarithms[0] + logarithms[1])) * noise) / table.count)
+    return float(np.mean(np.exp(0.5 * (logarithms[0] + logarithms[1])) * noise) / count)

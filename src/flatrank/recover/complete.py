@@ -26,12 +26,11 @@ from .alternating import (
 from .average import (
     average,
     biased_product,
-    entry_moments,
     number_of_draws,
     predicted_deviations,
 )
 from .penalties import AbstractPenalty, Flatness, WeightDecay
-from .posterior import Draws
+from .posterior import Draws, moments
 
 # Strengths on the path fall by this factor; it ends this many steps after the best.
 _PATH_RATIO = 0.5
@@ -85,7 +84,7 @@ class Completion:
     def predict(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The completed entries at (rows_i, columns_i), shape (N,)."""
         if self.draws is not None:
-            return self.mean + self.spread * entry_moments(self.draws, rows, columns)[0]
+            return self.mean + self.spread * moments(self.draws, rows, columns)[0]
         model = BiasedNetwork(
             self.network, jnp.asarray(self.row_bias), jnp.asarray(self.column_bias)
         )
@@ -107,7 +106,7 @@ class Completion:
             left, right = factors
             extended = self.draws._replace(rows=left, columns=right)
             i, j = (np.where(x < 0, f.shape[1] - 1, x) for x, f in ((rows, left), (columns, right)))
-            return self.mean + self.spread * entry_moments(extended, i, j)[0]
+            return self.mean + self.spread * moments(extended, i, j)[0]
         biases = np.where(rows >= 0, self.row_bias[rows], 0.0)
         return self.mean + biases + np.where(columns >= 0, self.column_bias[columns], 0.0)
 
@@ -143,7 +142,7 @@ class Completion:
         if self.draws is None:
             middle, deviations = self.predict(rows, columns), np.asarray(self.held_out_error)
         else:
-            mean, variance = entry_moments(self.draws, rows, columns)
+            mean, variance = moments(self.draws, rows, columns)
             middle = self.mean + self.spread * mean
             deviations = self.spread * predicted_deviations(self.draws, columns, variance)
         reach = np.where(deviations > 0, factor, 0.0) * deviations

@@ -1,0 +1,105 @@
+"""What no method can beat, on average, on the synthetic ratings of `completion.py`.
+
+    python benchmarks/completion_bound.py              # five splits, a minute or two
+
+The hidden ratings' expectations given the known ones, under the very law that drew them: ten standard
+normal directions and biases, noise of 0.8, ratings clipped to 1..5 (so that a rating at a limit was
+somewhere beyond it). No estimator has a smaller expected square error. They are averaged over Gibbs
+draws of everything that is not known, the ratings beyond the limits too; the error that is left of that
+average is told by how little it changes from half the draws to all.
+"""
+
+import argparse
+
+import numpy as np
+from completion_data import Split, products, synthetic
+from scipy.special import ndtr, ndtri
+
+from flatrank.recover.compressed import compressed_lines
+from flatrank.recover.posterior import draw_lines
+
+# The law of `synthetic`: 3.5 + 0.88 (0.4 (a_i + b_j) + 0.25 u_i . v_j) + 0.8 z.
+MEAN, NOISE, BIAS, PRODUCT, RANK = 3.5, 0.8, 0.88 * 0.4, 0.88 * 0.25, 10
+LOW, HIGH = 1.0, 5.0
+
+
+def expected_rating(truth: np.ndarray) -> np.ndarray:
+    """The mean of a normal number of deviation NOISE about the truth, clipped to the limits."""
+    low, high = (LOW - truth) / NOISE, (HIGH - truth) / NOISE
+    density = np.exp(-(low**2) / 2) - np.exp(-(high**2) / 2)
+    inside = truth * (ndtr(high) - ndtr(low)) + NOISE * density / (2 * np.pi) ** 0.5
+    return LOW * ndtr(low) + HIGH * ndtr(-high) + inside
+
+
+def best_predictions(split: Split, burn: int, draws: int, seed: int) -> list[np.ndarray]:
+    """Of the hidden ratings, from half the draws and from all."""
+    random = np.random.default_rng(seed)
+    (m, n), q = split.shape, RANK + 1
+    latent = split.values - MEAN
+    beyond = np.flatnonzero((split.values <= LOW) | (split.values >= HIGH))
+    # Both limits as upper ones, by sign.
+    sign = np.where(split.values[beyond] <= LOW, 1.0, -1.0)
+    edge = sign * (split.values[beyond] - MEAN)
+    count = np.arange(len(latent))
+    layouts = [
+        compressed_lines(split.rows, split.columns, count, m),
+        compressed_lines(split.columns, split.rows, count, n),
+    ]
+    orders = [layout.values.astype(int) for layout in layouts]  # exact below 2^24
+    precision = np.diag([1 / PRODUCT] * RANK + [1 / BIAS**2]).astype(np.float32)
+    prior = np.zeros(q, np.float32), precision
+    levels = [np.full(size, NOISE**-2, np.float32) for size in (m, n)]
+    ones = [np.ones(size, np.float32) for size in (m, n)]
+    factors = [np.zeros((m, q), np.float32), random.normal(0, 0.1, (n, q)).astype(np.float32)]
+
+    def values(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        left, right = (x.astype(float) for x in factors)
+        return (
+            products(left[:, :-1], right[:, :-1], rows, columns)
+            + left[rows, -1]
+            + right[columns, -1]
+        )
+
+    total, found = np.zeros(len(split.hidden_values)), []
+    for k in range(burn + draws):
+        over = 0.9 if k >= burn else 0.0
+        for side in (0, 1):
+            lines = layouts[side]._replace(values=latent.astype(np.float32)[orders[side]])
+            normal = random.standard_normal(factors[side].shape, np.float32)
+            noise = levels[side], ones[1 - side]
+            factors[side] = draw_lines(
+                lines, factors[1 - side], factors[side], *prior, noise, True, over, normal
+            )[1]
+        centre = sign * values(split.rows[beyond], split.columns[beyond])
+        below = random.random(len(beyond)) * ndtr((edge - centre) / NOISE)
+        latent[beyond] = sign * (centre + NOISE * ndtri(np.maximum(below, 1e-300)))
+        if k >= burn:
+            total += expected_rating(MEAN + values(split.hidden_rows, split.hidden_columns))
+            done = k - burn + 1
+            if done in (draws // 2, draws):
+                found.append(total / done)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--burn", type=int, default=40)
+    parser.add_argument("--draws", type=int, default=128)
+    arguments = parser.parse_args()
+    errors = []
+    for seed in range(arguments.seeds):
+        split = synthetic(seed)
+        found = best_predictions(split, arguments.burn, arguments.draws, 1000 + seed)
+        errors.append([split.error(lambda i, j, p=p: p) for p in found])
+        print(
+            f"split {seed}: half the draws {errors[-1][0]:.4f}, all {errors[-1][1]:.4f}", flush=True
+        )
+    mean = np.mean(errors, axis=0)
+    print(f"\nbest on average: {mean[1]:.4f} (half the draws {mean[0]:.4f})")
+
+
+if __name__ == "__main__":
+    main()
