@@ -331,8 +331,8 @@ def test_directions_are_added_while_the_weakest_is_more_than_noise():
 
 
 def test_fewer_draws_of_more_entries():
-    assert [number_of_draws(10**k) for k in (1, 5, 6, 7)] == [40, 40, 16, 8]
-    assert number_of_draws(800_000) == 20
+    assert [number_of_draws(10**k) for k in (1, 5, 6, 7)] == [40, 40, 13, 8]
+    assert number_of_draws(800_000) == 16
 
 
 def test_rows_without_an_entry_are_predicted_from_the_columns():

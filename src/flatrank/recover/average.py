@@ -31,7 +31,7 @@ _MORE_THAN_NOISE = 2.0
 # How far draws go to the other side of the mean: see `draw_lines`.
 _OVERRELAXATION = 0.9
 # Draws when none are asked for: as many as this number of entries is visited, within bounds.
-_VISITS, _MOST_DRAWS, _LEAST_DRAWS = 1.6e7, 40, 8
+_VISITS, _MOST_DRAWS, _LEAST_DRAWS = 1.3e7, 40, 8
 
 
 @dataclass(frozen=True)
