@@ -12,15 +12,24 @@ average is told by how little it changes from half the draws to all.
 import argparse
 
 import numpy as np
-from completion_data import Split, products, synthetic
+from completion_data import (
+    BIAS,
+    LIMITS,
+    MEAN,
+    NOISE,
+    PRODUCT,
+    RANK,
+    SCALE,
+    Split,
+    products,
+    synthetic,
+)
 from scipy.special import ndtr, ndtri
 
 from flatrank.recover.compressed import compressed_lines
 from flatrank.recover.posterior import draw_lines
 
-# The law of `synthetic`: 3.5 + 0.88 (0.4 (a_i + b_j) + 0.25 u_i . v_j) + 0.8 z.
-MEAN, NOISE, BIAS, PRODUCT, RANK = 3.5, 0.8, 0.88 * 0.4, 0.88 * 0.25, 10
-LOW, HIGH = 1.0, 5.0
+LOW, HIGH = LIMITS
 
 
 def expected_rating(truth: np.ndarray) -> np.ndarray:
@@ -46,7 +55,9 @@ def best_predictions(split: Split, burn: int, draws: int, seed: int) -> list[np.
         compressed_lines(split.columns, split.rows, count, n),
     ]
     orders = [layout.values.astype(int) for layout in layouts]  # exact below 2^24
-    precision = np.diag([1 / PRODUCT] * RANK + [1 / BIAS**2]).astype(np.float32)
+    precision = np.diag([1 / (SCALE * PRODUCT)] * RANK + [1 / (SCALE * BIAS) ** 2]).astype(
+        np.float32
+    )
     prior = np.zeros(q, np.float32), precision
     levels = [np.full(size, NOISE**-2, np.float32) for size in (m, n)]
     ones = [np.ones(size, np.float32) for size in (m, n)]

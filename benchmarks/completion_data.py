@@ -16,6 +16,11 @@ JESTER = Path(__file__).parents[2] / "shared" / "data" / "jester1.npz"
 WHEEL = "recbole==1.2.1"  # MovieLens-100K travels in it
 
 
+# The law of `synthetic`: rating = clip(MEAN + SCALE (BIAS (a_i + b_j) + PRODUCT u_i . v_j) + NOISE z).
+MEAN, SCALE, BIAS, PRODUCT, NOISE, RANK = 3.5, 0.88, 0.4, 0.25, 0.8, 10
+LIMITS = (1.0, 5.0)
+
+
 class Split(NamedTuple):
     """Known entries to fit, hidden ones to predict; `unit` is what errors are divided by."""
 
@@ -90,11 +95,11 @@ def synthetic(
         i, j = (rng.choice(len(p), 2 * count, p=p / p.sum()) for p in popular)
         flat = np.unique(np.concatenate([flat, i * np.int64(n) + j]))
     rows, columns = np.divmod(rng.permutation(flat)[:count], n)
-    left, right = rng.standard_normal((m, 10)), rng.standard_normal((n, 10))
-    biases = 0.4 * (rng.standard_normal(m)[rows] + rng.standard_normal(n)[columns])
-    truth = 3.5 + 0.88 * (biases + 0.25 * products(left, right, rows, columns))
-    values = np.clip(truth + 0.8 * rng.standard_normal(count), 1, 5)
-    split = tenth_hidden(rows, columns, values, (1.0, 5.0), seed, np.clip(truth, 1, 5))
+    left, right = rng.standard_normal((m, RANK)), rng.standard_normal((n, RANK))
+    biases = BIAS * (rng.standard_normal(m)[rows] + rng.standard_normal(n)[columns])
+    truth = MEAN + SCALE * (biases + PRODUCT * products(left, right, rows, columns))
+    values = np.clip(truth + NOISE * rng.standard_normal(count), *LIMITS)
+    split = tenth_hidden(rows, columns, values, LIMITS, seed, np.clip(truth, *LIMITS))
     return split._replace(shape=(m, n))
 
 

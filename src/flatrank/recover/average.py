@@ -52,11 +52,17 @@ class _Chain:
     state: State
 
     def __init__(self, table: tuple[Lines, Lines], biases: bool, seed: int):
-        self.table = table
+        self.take(table)
         self.biased = biases
         self.random = np.random.default_rng(seed)
         self.history: list[float] = []
         self.over = 0.0
+
+    def take(self, table: tuple[Lines, Lines]) -> None:
+        """Go on with this table."""
+        self.table = table
+        # Once, not in every sweep: an accelerator has to give the weights back for it.
+        self.degrees = table[1].degrees()
 
     @property
     def width(self) -> int:
@@ -66,7 +72,9 @@ class _Chain:
     def step(self) -> tuple[State, np.ndarray]:
         """The draw that a sweep begins with, and its rows' conditional means."""
         begin = self.state
-        self.state, means, square = sweep(*self.table, begin, self.biased, self.over, self.random)
+        self.state, means, square = sweep(
+            *self.table, self.degrees, begin, self.biased, self.over, self.random
+        )
         self.history.append(square)
         return begin, means
 
@@ -95,10 +103,9 @@ class _Chain:
             spread = spread - spread.mean(0)
             grams.append(spread.T @ spread / len(spread))
         shares = np.linalg.eigvals(grams[0] @ grams[1]).real
-        degrees = self.table[1].degrees()
-        noise = degrees @ (1 / self.state.noise_precision.astype(float))
+        noise = self.degrees @ (1 / self.state.noise_precision.astype(float))
         m, n = (len(factors) for factors in (self.state.rows, self.state.columns))
-        return float(shares.min() * degrees.sum() ** 2 / (noise * (m**0.5 + n**0.5) ** 2))
+        return float(shares.min() * self.degrees.sum() ** 2 / (noise * (m**0.5 + n**0.5) ** 2))
 
     def draws(self, count: int, on_draw: Callable[[int], None]) -> Draws:
         """So many draws, one a sweep."""
@@ -172,7 +179,7 @@ def average(
             max(draws // 2, 1), lambda k: tell("measuring the error", 0.2 + 0.3 * k / draws)
         )
         held_mean, held_variance = moments(part, rows[held], columns[held])
-        chain.table = table(np.ones(len(unit), bool))
+        chain.take(table(np.ones(len(unit), bool)))
         chain.steps(_SETTLING // 2)
     found = chain.draws(draws, lambda k: tell("averaging", 0.4 + 0.5 * k / draws))
     return Average(

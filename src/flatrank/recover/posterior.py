@@ -162,12 +162,16 @@ def draw_bucketed(
 def sweep(
     by_row: Lines,
     by_column: Lines,
+    degrees: Float[np.ndarray, " n"],
     state: State,
     biased: bool,
     over: float,
     random: np.random.Generator,
 ) -> tuple[State, Float[np.ndarray, "m q"], float]:
-    """The next draw, the rows' means given the columns it began with, and its mean square residual."""
+    """The next draw, the rows' means given the columns it began with, and its mean square residual.
+
+    `degrees` are the columns' numbers of entries.
+    """
     (m, q), n = state.rows.shape, len(state.columns)
     ones = np.ones(m, np.float32)
     means, rows, _ = draw_lines(
@@ -192,7 +196,6 @@ def sweep(
         over,
         random.standard_normal((n, q), np.float32),
     )
-    degrees = by_column.degrees()
     row_mean, row_precision = drawn_prior(rows, random)
     column_mean, column_precision = drawn_prior(columns, random)
     if not biased:
