@@ -26,8 +26,8 @@ from completion_data import (
 )
 from scipy.special import ndtr, ndtri
 
-from flatrank.recover.compressed import compressed_lines
-from flatrank.recover.posterior import draw_lines
+from flatrank.completion.average._compressed import compressed_lines
+from flatrank.completion.average._posterior import draw_lines
 
 LOW, HIGH = LIMITS
 

@@ -120,7 +120,7 @@ def speed(rounds: int, with_torch: bool) -> list[dict[str, Any]]:
 def agreements(quick: bool) -> list[dict[str, Any]]:
     """The difference to the flow by depth, optimiser and learning rate; exponents; a picture."""
     from flatrank import plots
-    from flatrank.experiments import drift
+    from flatrank.papers import _drift as drift
 
     rates = (8e-3, 4e-3) if quick else (4e-3, 2e-3, 1e-3, 5e-4)
     figures, rows = [], []
@@ -167,7 +167,7 @@ def agreements(quick: bool) -> list[dict[str, Any]]:
 def sharpnesses(quick: bool) -> list[dict[str, Any]]:
     """What full-batch SAM lowers and what 1-SAM does; a picture."""
     from flatrank import plots
-    from flatrank.experiments import drift
+    from flatrank.papers import _drift as drift
 
     figures, rows = [], []
     for depth in (2, 3):
@@ -189,7 +189,7 @@ def sharpnesses(quick: bool) -> list[dict[str, Any]]:
 
 def decays(quick: bool) -> list[dict[str, Any]]:
     """The rate at which the flow comes to its limit at depth 2, beside the predicted one."""
-    from flatrank.experiments import drift
+    from flatrank.papers import _drift as drift
 
     figures = []
     for seed in range(2 if quick else 10):

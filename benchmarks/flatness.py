@@ -294,7 +294,7 @@ def _with_tensor(A: Any) -> Any:
     import equinox as eqx
 
     from flatrank._checks import free_memory
-    from flatrank.measurements import dense
+    from flatrank.measurements import _dense as dense
 
     m, n = A.shape
     if (m * n) ** 2 // 4 * 4 > free_memory() // 4 or A.count * (m * n) ** 2 > 5e12:
@@ -321,7 +321,7 @@ def write_growth(rows: list[dict[str, Any]], slopes: dict[str, float]) -> None:
     """docs/growth.md and its picture."""
     from measure import machine
 
-    from flatrank.plots.canvas import canvas
+    from flatrank.plots._canvas import canvas
 
     figure, axes = canvas(11.0, 3.4, 3)
     markers = {"tensor": "o", "stream": "s", "end moments": "^"}

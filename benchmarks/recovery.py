@@ -316,7 +316,7 @@ def run_sensing(seeds: int, convex: bool) -> list[dict[str, Any]]:
     import jax
 
     import flatrank as fr
-    from flatrank.data import low_rank_matrix
+    from flatrank.problems import low_rank_matrix
 
     found = []
     freedom = 3 * (60 + 60 - 3)

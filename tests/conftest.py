@@ -16,7 +16,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 with install_import_hook("flatrank", "beartype.beartype"):
     import flatrank
     import flatrank.cli
-    import flatrank.experiments.demo
+    import flatrank.papers
+    import flatrank.reports
+    import flatrank.sweeps
 
 # A compiled CPU program keeps memory maps; Linux allows a process 65,530 of them by default
 # (vm.max_map_count) and XLA crashes in the compiler when there are no more. The suite needs more.

@@ -1,5 +1,9 @@
 """Matrix recovery by deep matrix factorisation, with its inductive bias made explicit."""
 
+from .completion import MatrixCompleter as MatrixCompleter
+from .completion import TripletCompleter as TripletCompleter
+from .completion import load_model as load_model
+from .completion import save_model as save_model
 from .dynamics import SAM as SAM
 from .dynamics import DivergenceError as DivergenceError
 from .dynamics import FlatFlow as FlatFlow
@@ -14,7 +18,6 @@ from .dynamics import retracted as retracted
 from .dynamics import scale_by_global_rms as scale_by_global_rms
 from .dynamics import singular_value_speeds as singular_value_speeds
 from .dynamics import train as train
-from .estimators import MatrixCompleter as MatrixCompleter
 from .flatness import dense_hessian as dense_hessian
 from .flatness import flatten as flatten
 from .flatness import hessian_operator as hessian_operator
@@ -31,8 +34,6 @@ from .measurements import EntryMeasurements as EntryMeasurements
 from .measurements import IsotropicMeasurements as IsotropicMeasurements
 from .measurements import RankOneMeasurements as RankOneMeasurements
 from .measurements import gaussian_measurements as gaussian_measurements
-from .models import load_model as load_model
-from .models import save_model as save_model
 from .network import DeepLinear as DeepLinear
 from .norms import effective_rank as effective_rank
 from .norms import nuclear_norm as nuclear_norm
@@ -41,16 +42,15 @@ from .norms import schatten_norm as schatten_norm
 from .norms import singular_values as singular_values
 from .norms import stable_rank as stable_rank
 from .norms import weighted_trace_norm as weighted_trace_norm
-from .recover import Certificate as Certificate
-from .recover import Flatness as Flatness
-from .recover import Result as Result
-from .recover import Solution as Solution
-from .recover import WeightDecay as WeightDecay
-from .recover import certificate as certificate
-from .recover import recover as recover
+from .penalties import Flatness as Flatness
+from .penalties import WeightDecay as WeightDecay
+from .recovery import Certificate as Certificate
+from .recovery import Result as Result
+from .recovery import Solution as Solution
+from .recovery import certificate as certificate
+from .recovery import recover as recover
 from .theory import THEOREMS as THEOREMS
 from .theory import RIPConstant as RIPConstant
 from .theory import rip_constant as rip_constant
 from .theory import trace_lower_bound as trace_lower_bound
 from .theory import verify as verify
-from .triplets import TripletCompleter as TripletCompleter

@@ -5,8 +5,9 @@ from typer.testing import CliRunner
 
 from command import flatrank
 from flatrank.cli import app
-from flatrank.experiments import sweep, sweep_cells
-from flatrank.experiments.sweep_settings import Sweep, sweep_of
+from flatrank.sweeps import _cells as sweep_cells
+from flatrank.sweeps import _run as sweep
+from flatrank.sweeps._settings import Sweep, sweep_of
 
 SETTING = {
     "ensemble": "gaussian",

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flatrank.cli import app
-from flatrank.experiments.sweep import check_threads, read_results
-from flatrank.experiments.sweep_settings import read_sweep
+from flatrank.sweeps._run import check_threads, read_results
+from flatrank.sweeps._settings import read_sweep
 
 FLATRANK = Path(sys.executable).with_name("flatrank")
 # Every number of steps is a program of its own, and so a batch.

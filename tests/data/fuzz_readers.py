@@ -14,7 +14,7 @@ import atheris
 import jax  # noqa: F401  Outside of the instrumented imports: it is large.
 import numpy as np
 
-with atheris.instrument_imports(include=["flatrank.data", "flatrank.models"]):
+with atheris.instrument_imports(include=["flatrank.data", "flatrank.completion._models"]):
     from flatrank import TripletCompleter, load_model, save_model
     from flatrank.data import Triplets, read_measurements, read_pairs, read_table, write_columns
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flatrank.experiments.training import interpolating_network
+from flatrank.dynamics import interpolating_network
 from training_problems import Problem, small
 
 

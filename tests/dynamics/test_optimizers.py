@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import flatrank as fr
-from flatrank.dynamics.draws import Draw, draw
+from flatrank.dynamics._draws import Draw, draw
 from training_problems import explicit_loss
 
 RATE = 0.01

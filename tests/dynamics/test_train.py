@@ -11,11 +11,11 @@ import pytest
 
 import flatrank as fr
 from compiled_order import independent_factorisations, independent_loops
-from flatrank.dynamics.loop import Plan, Problem
-from flatrank.dynamics.quantities import QUANTITIES
+from flatrank.dynamics._loop import Plan, Problem
+from flatrank.dynamics._quantities import QUANTITIES
 
 # The package's `train` is the function.
-module = importlib.import_module("flatrank.dynamics.train")
+module = importlib.import_module("flatrank.dynamics._train")
 NOISE = fr.LabelNoise(0.01, 0.1, 3)
 KEY = jax.random.key(0)
 

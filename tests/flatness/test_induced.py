@@ -7,7 +7,7 @@ import pytest
 import scipy.optimize
 
 import flatrank as fr
-from flatrank.flatness.induced import Path, _flattened
+from flatrank.flatness._induced import Path, _flattened
 
 
 @pytest.mark.parametrize("depth", [2, 3])

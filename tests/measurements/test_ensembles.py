@@ -105,7 +105,7 @@ def test_gaussian_measurements_have_unit_variance_and_are_reproducible():
 
 
 def test_streamed_chunks_equal_one_chunk(monkeypatch):
-    from flatrank.measurements import dense
+    from flatrank.measurements import _dense as dense
 
     A = fr.DenseMeasurements(jax.random.normal(jax.random.key(0), (23, 4, 5)))
     S = symmetric(jax.random.key(1), 5)
@@ -115,7 +115,7 @@ def test_streamed_chunks_equal_one_chunk(monkeypatch):
 
 
 def test_gathered_in_parts_equals_at_once(monkeypatch):
-    from flatrank.measurements import entries
+    from flatrank.measurements import _entries as entries
 
     A = fr.EntryMeasurements.from_mask(np.ones((6, 7), bool))
     network = fr.DeepLinear.gaussian(jax.random.key(0), (6, 7), 3)

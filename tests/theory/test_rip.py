@@ -9,9 +9,10 @@ import pytest
 
 import flatrank as fr
 from compiled_order import independent_factorisations
-from flatrank.theory import gaussian_rip_prediction, rip
-from flatrank.theory.instances import from_quadratic_form
-from flatrank.theory.isometry import blind_pair_form
+from flatrank.theory import _rip as rip
+from flatrank.theory import gaussian_rip_prediction
+from flatrank.theory._instances import from_quadratic_form
+from flatrank.theory._isometry import blind_pair_form
 
 
 def _value(A, X):

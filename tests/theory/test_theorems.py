@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import flatrank as fr
-from flatrank.theory import Relation, Theorem, Verdict, curvature
-from flatrank.theory.instances import balanced_layers, from_quadratic_form, instance
-from flatrank.theory.isometry import blind_pair_form
-from flatrank.theory.reference import smallest_trace, trace_by_autodiff
-from flatrank.theory.theorem import Sides
+from flatrank.theory import Relation, Theorem, Verdict
+from flatrank.theory import _curvature as curvature
+from flatrank.theory._instances import balanced_layers, from_quadratic_form, instance
+from flatrank.theory._isometry import blind_pair_form
+from flatrank.theory._reference import smallest_trace, trace_by_autodiff
+from flatrank.theory._theorem import Sides
 
 BY_NAME = {theorem.name: theorem for theorem in fr.THEOREMS}
 

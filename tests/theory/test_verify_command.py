@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from flatrank import plots
 from flatrank.cli import app
-from flatrank.theory import Check, Relation, curvature
+from flatrank.theory import Check, Relation
+from flatrank.theory import _curvature as curvature
 
 NAMES = [theorem.name for theorem in (curvature.ALS, curvature.WEIGHT_DECAY)]
 
@@ -16,7 +17,7 @@ NAMES = [theorem.name for theorem in (curvature.ALS, curvature.WEIGHT_DECAY)]
 @pytest.fixture
 def two_theorems(monkeypatch):
     def use(*theorems):
-        monkeypatch.setattr("flatrank.theory.theorems.THEOREMS", theorems)
+        monkeypatch.setattr("flatrank.theory._theorems.THEOREMS", theorems)
 
     use(curvature.ALS, curvature.WEIGHT_DECAY)
     return use

@@ -6,11 +6,9 @@ from typing import Annotated
 
 import typer
 
+from ..completion import MatrixCompleter, save_model
 from ..data import Triplets, check_writable, read_table, write_completed
-from ..estimators import MatrixCompleter
-from ..experiments.completion import complete_entries
-from ..experiments.report import write_report
-from ..models import save_model
+from ..reports import complete_entries, write_report
 from .screen import console, progress, reports_bad_input, show_facts
 
 

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..experiments.demo import recover_image, sense
-from ..experiments.report import write_report
+from ..reports import recover_image, sense, write_report
 from .screen import console, progress, reports_bad_input, show_facts
 
 

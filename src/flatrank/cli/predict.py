@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ..completion import id_columns, load_model, predict_pairs
 from ..data import PAIRS, check_writable, read_pairs, write_columns
-from ..experiments.prediction import id_columns, predict_pairs
-from ..models import load_model
 from .screen import progress, reports_bad_input, show_facts
 
 

@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 from ..data import check_writable
-from ..experiments.report import write_report
-from ..experiments.sweep import read_results, read_texts
-from ..experiments.sweep_report import sweep_sections
+from ..reports import write_report
+from ..sweeps import read_results, read_texts, sweep_sections
 from .screen import console, progress, reports_bad_input
 
 

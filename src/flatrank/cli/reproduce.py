@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..experiments.papers import PAPERS
-from ..experiments.reproduce import HEADINGS, chosen_paper
-from ..experiments.reproduce import reproduce as run
+from ..papers import HEADINGS, PAPERS, chosen_paper
+from ..papers import reproduce as run
 from .screen import console, progress, reports_bad_input, show_table
 
 

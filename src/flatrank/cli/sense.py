@@ -8,9 +8,9 @@ import numpy as np
 import typer
 
 from ..data import check_writable, read_measurements, read_values, write_matrix
-from ..experiments.report import write_report
-from ..experiments.sensing import RecoveredMatrix
-from ..recover import Flatness, WeightDecay, recover
+from ..penalties import Flatness, WeightDecay
+from ..recovery import recover
+from ..reports import RecoveredMatrix, write_report
 from .complete import Penalty
 from .screen import console, progress, reports_bad_input, show_facts
 

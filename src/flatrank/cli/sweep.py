@@ -14,8 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..experiments.sweep import run_sweep
-from ..experiments.sweep_settings import read_sweep
+from ..sweeps import read_sweep, run_sweep
 from .screen import console, reports_bad_input
 
 

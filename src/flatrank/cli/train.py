@@ -15,7 +15,7 @@ from rich.progress import (
 
 from ..data import atomically
 from ..dynamics import DivergenceError
-from ..experiments.training import facts_of, read_training
+from ..sweeps import facts_of, read_training
 from .screen import console, reports_bad_input, show_facts
 
 

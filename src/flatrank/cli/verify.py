@@ -8,8 +8,7 @@ import jax
 import typer
 
 from ..data import check_writable
-from ..experiments.report import write_report
-from ..experiments.verification import HEADINGS, failures, row, sections
+from ..reports import HEADINGS, failures, row, sections, write_report
 from ..theory import verify as verify_all
 from .screen import console, progress, reports_bad_input, show_table
 

@@ -20,8 +20,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._checks import is_traced, memory_budget, positive_integer, require_memory
 from ..network import DeepLinear
-from . import trace
-from .lanczos import SpectralDensity, largest_pairs, mean_and_error, quadratures
+from . import _trace as trace
+from ._lanczos import SpectralDensity, largest_pairs, mean_and_error, quadratures
 
 Loss = Callable[..., Any]
 

@@ -1,1 +1,0 @@
-"""Experiments on real and synthetic data, and their reports."""

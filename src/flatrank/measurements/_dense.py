@@ -1,0 +1,285 @@
+"""Dense measurement matrices, and the compressed moment tensor that makes their flatness cheap."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._checks import as_real, as_shape, memory_budget, positive_integer, require_memory
+from ._base import AbstractMeasurements
+
+# Intermediates of one streamed chunk of measurements stay below this many numbers.
+_CHUNK_LIMIT = 2**24
+# How many multiplications of a matrix product take as long as one of a matrix-vector product, which
+# waits for memory (measured on one CPU core, see docs/growth.md).
+_MATRIX_VECTOR_PRICE = 5
+
+
+class DenseMeasurements(AbstractMeasurements):
+    """Measurements y_i = <A_i, M> with dense A_i; `matrices` has shape (N, m, n).
+
+    The second moment is streamed over chunks of the A_i. `prepared()` adds what makes it cheap: the
+    moments K(I) and K*(I), all that the two end layers need, and for the layers between them the
+    compressed moment tensor, when the cost model of `tensor_pays` says so.
+
+    Raises TypeError or ValueError for an array that is not real, finite and three-dimensional.
+    """
+
+    matrices: Float[Array, "N m n"]
+    row_moment: Float[Array, "m m"] | None
+    column_moment: Float[Array, "n n"] | None
+    moment_tensor: Float[Array, "mm nn"] | None
+
+    def __init__(self, matrices: Any):
+        self.matrices = as_real(matrices, "matrices", 3)
+        self.row_moment = self.column_moment = self.moment_tensor = None
+        if 0 in self.matrices.shape:
+            raise ValueError(
+                f"`matrices` has shape {self.matrices.shape}: pass at least one measurement matrix "
+                "with at least one row and one column."
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape (m, n) of the measured matrix."""
+        return self.matrices.shape[1], self.matrices.shape[2]
+
+    @property
+    def count(self) -> int:
+        """The number N of measurements."""
+        return self.matrices.shape[0]
+
+    def apply(self, matrix: Float[Array, "m n"]) -> Float[Array, " N"]:
+        """<A_i, M>, shape (N,)."""
+        # As one matrix product: for many matrices at once (`vmap`) XLA's contraction of two axes takes
+        # four times as long.
+        return self.matrices.reshape(self.count, -1) @ matrix.reshape(-1)
+
+    def adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
+        """sum_i values_i A_i, shape (m, n)."""
+        return jnp.tensordot(values, self.matrices, 1)
+
+    def _second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
+        """(1/N) sum_i A_i S A_i^T, streamed over chunks of measurements."""
+        if self.moment_tensor is not None:
+            return _unpack(self.moment_tensor @ _pack(S, doubled=True), self.shape[0])
+        return self._stream(lambda A: jnp.einsum("iab,bc,idc->ad", A, S, A, optimize="optimal"))
+
+    def _second_moment_adjoint(self, T: Float[Array, "m m"]) -> Float[Array, "n n"]:
+        """(1/N) sum_i A_i^T T A_i, streamed over chunks of measurements."""
+        if self.moment_tensor is not None:
+            return _unpack(_pack(T, doubled=True) @ self.moment_tensor, self.shape[1])
+        return self._stream(lambda A: jnp.einsum("iba,bc,icd->ad", A, T, A, optimize="optimal"))
+
+    def second_moment_forms(
+        self, lefts: tuple[Array | None, ...], rights: tuple[Array | None, ...]
+    ) -> Float[Array, " L"]:
+        """(1/N) sum_i ||P^T A_i Q^T||_F^2, one per pair.
+
+        What is prepared is used: K(I) where Q is None, K*(I) where P is, the tensor for all pairs
+        that remain in one matrix product; otherwise one stream serves them all.
+        """
+        m, n = self.shape
+        dtype = self.matrices.dtype
+        known: dict[int, Array] = {}
+        rest: dict[int, tuple[Array | None, Array | None]] = {}
+        for j, (P, Q) in enumerate(zip(lefts, rights, strict=True)):
+            if Q is None and self.row_moment is not None:
+                known[j] = jnp.vdot(_gram(P, m, dtype), self.row_moment)
+            elif P is None and self.column_moment is not None:
+                known[j] = jnp.vdot(_gram(_transpose(Q), n, dtype), self.column_moment)
+            else:
+                rest[j] = (P, Q)
+        if rest:
+            if self.moment_tensor is not None:
+                values = self._tensor_forms(list(rest.values()))
+            else:
+                values = self._stream(
+                    lambda A: jnp.stack([_form(A, P, Q) for P, Q in rest.values()])
+                )
+            known.update(zip(rest, values, strict=True))
+        return jnp.stack([known[j] for j in range(len(lefts))])
+
+    def _tensor_forms(self, pairs: list[tuple[Array | None, Array | None]]) -> Float[Array, " L"]:
+        """The forms by the moment tensor, all in one matrix product."""
+        m, n = self.shape
+        assert self.moment_tensor is not None
+        dtype = self.moment_tensor.dtype
+        left = jnp.stack([_pack(_gram(P, m, dtype), doubled=True) for P, _ in pairs])
+        right = jnp.stack([_pack(_gram(_transpose(Q), n, dtype), doubled=True) for _, Q in pairs])
+        # In this order XLA reads the tensor by rows in both products of the gradient.
+        return jnp.sum((left @ self.moment_tensor) * right, axis=1)
+
+    def second_moment_gram(
+        self, P: Float[Array, "m p"], Q: Float[Array, "q n"] | None
+    ) -> Float[Array, "p p"]:
+        """P^T K(Q^T Q) P, shape (p, p); Q None stands for the identity, for which K is prepared."""
+        if Q is None and self.row_moment is not None:
+            return P.T @ self.row_moment @ P
+        return super().second_moment_gram(P, Q)
+
+    def second_moment_adjoint_gram(
+        self, Q: Float[Array, "q n"], P: Float[Array, "m p"] | None
+    ) -> Float[Array, "q q"]:
+        """Q K*(P P^T) Q^T, shape (q, q); P None stands for the identity, for which K* is prepared."""
+        if P is None and self.column_moment is not None:
+            return Q @ self.column_moment @ Q.T
+        return super().second_moment_adjoint_gram(Q, P)
+
+    def mean_square_norm(self) -> Float[Array, ""]:
+        """(1/N) sum_i ||A_i||_F^2."""
+        if self.row_moment is not None:
+            return jnp.trace(self.row_moment)
+        return jnp.sum(self.matrices**2) / self.count
+
+    def part(self, chosen: Int[Array, " K"]) -> "DenseMeasurements":
+        """The measurements with the given indices, not prepared."""
+        return DenseMeasurements(self.matrices[chosen])
+
+    def prepared(
+        self, depth: int | None = None, width: int | None = None, memory: int | None = None
+    ) -> "DenseMeasurements":
+        """The same measurements with K(I), K*(I) and, where it pays, the moment tensor.
+
+        The tensor T[ab, cd] = (1/N) sum_i A_i[a,c] A_i[b,d] is stored for a <= b and c <= d only, m^2
+        n^2 / 4 numbers, symmetrised in (c, d): it is only ever contracted with symmetric matrices.
+        Networks of depth 2 and less do not need it.
+        """
+        prepared = self
+        if self.row_moment is None:
+            moments = _end_moments(self)
+            prepared = eqx.tree_at(
+                lambda A: (A.row_moment, A.column_moment), self, moments, is_leaf=_is_none
+            )
+        if self.moment_tensor is None and self.tensor_pays(depth, width, memory):
+            tensor = _moment_tensor(self.matrices)
+            prepared = eqx.tree_at(lambda A: A.moment_tensor, prepared, tensor, is_leaf=_is_none)
+        return prepared
+
+    def tensor_pays(
+        self, depth: int | None = None, width: int | None = None, memory: int | None = None
+    ) -> bool:
+        """Whether the moment tensor fits in memory and is cheaper than a stream over the A_i.
+
+        *Bytes*: the tensor, and a copy of the A_i while it is built, have to fit in `memory`, by
+        default half of what is free; a stream needs one chunk.
+
+        *Multiplications*, for one inner layer and its gradient: the tensor, m^2 n^2 / 4 numbers, is
+        read twice, in matrix-vector products; a stream takes six matrix products of N m n k, k the
+        width (at most the shorter side), each multiplication `_MATRIX_VECTOR_PRICE` times as fast.
+        """
+        if depth is not None and depth <= 2:
+            return False
+        m, n = self.shape
+        numbers = (m * (m + 1) // 2) * (n * (n + 1) // 2)
+        needed = (numbers + self.matrices.size) * self.matrices.dtype.itemsize
+        stream = self.matrices.size * min(m, n, *([] if width is None else [width]))
+        return needed <= memory_budget(memory) and 2 * _MATRIX_VECTOR_PRICE * numbers < 6 * stream
+
+    def _stream(self, term: Any) -> Array:
+        """The mean over measurements of term(chunk), chunk by chunk, in bounded memory.
+
+        Chunks are recomputed rather than kept for the gradient.
+        """
+        m, n = self.shape
+        size = max(1, min(self.count, _CHUNK_LIMIT // (m * n)))
+        whole = self.count - self.count % size
+        chunks = self.matrices[:whole].reshape(-1, size, m, n)
+        term = jax.checkpoint(term)
+        total = term(chunks[0])
+        if len(chunks) > 1:
+            total, _ = jax.lax.scan(lambda sum_, A: (sum_ + term(A), None), total, chunks[1:])
+        if whole < self.count:
+            total = total + term(self.matrices[whole:])
+        return total / self.count
+
+
+def gaussian_measurements(
+    key: PRNGKeyArray, count: int, shape: tuple[int, int]
+) -> DenseMeasurements:
+    """Dense measurements with independent standard normal entries, shape (count, m, n).
+
+    Raises MemoryError before allocating what would not fit.
+    """
+    m, n = as_shape(shape)
+    count = positive_integer(count, "count")
+    require_memory(
+        2 * count * m * n * np.dtype(jnp.zeros(0).dtype).itemsize,
+        f"{count} Gaussian measurements of a {m} x {n} matrix",
+        "take fewer measurements, or RankOneMeasurements, which store (m + n) numbers each",
+    )
+    return DenseMeasurements(jax.random.normal(key, (count, m, n)))
+
+
+def _form(A: Float[Array, "i m n"], P: Array | None, Q: Array | None) -> Float[Array, ""]:
+    """sum_i ||P^T A_i Q^T||_F^2 in the fewest multiplications."""
+    _, m, n = A.shape
+    # A factor narrower than the side that it meets makes the measurements smaller: the narrowest
+    # goes first. A wider one is replaced by its Gram matrix.
+    steps = []
+    if P is not None and P.shape[1] < m:
+        steps.append((P.shape[1] / m, "ap,iab->ipb", P))
+    if Q is not None and Q.shape[0] < n:
+        steps.append((Q.shape[0] / n, "qb,iab->iaq", Q))
+    for _, indices, factor in sorted(steps, key=lambda step: step[0]):
+        A = jnp.einsum(indices, factor, A)
+    left = right = A
+    if P is not None and P.shape[1] >= m:
+        left = jnp.einsum("ab,ibc->iac", P @ P.T, A)
+    if Q is not None and Q.shape[0] >= n:
+        right = jnp.einsum("iab,bc->iac", A, Q.T @ Q)
+    return jnp.sum(left * right)
+
+
+@jax.jit
+def _end_moments(A: DenseMeasurements) -> tuple[Array, Array]:
+    m, n = A.shape
+    dtype = A.matrices.dtype
+    return A.second_moment(jnp.eye(n, dtype=dtype)), A.second_moment_adjoint(
+        jnp.eye(m, dtype=dtype)
+    )
+
+
+@jax.jit
+def _moment_tensor(matrices: Float[Array, "N m n"]) -> Float[Array, "mm nn"]:
+    count, m, _ = matrices.shape
+    by_row = jnp.swapaxes(matrices, 0, 1)
+    first, second = jnp.triu_indices(m)
+
+    def pair(index: tuple[Array, Array]) -> Array:
+        product = by_row[index[0]].T @ by_row[index[1]] / count
+        return _pack(0.5 * (product + product.T))
+
+    return jax.lax.map(pair, (first, second))
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
+
+
+def _transpose(factor: Array | None) -> Array | None:
+    return None if factor is None else factor.T
+
+
+def _gram(factor: Array | None, size: int, dtype: Any) -> Array:
+    return jnp.eye(size, dtype=dtype) if factor is None else factor @ factor.T
+
+
+def _pack(symmetric: Array, doubled: bool = False) -> Array:
+    """The upper triangle as a vector; `doubled` counts each off-diagonal entry twice."""
+    first, second = np.triu_indices(symmetric.shape[0])
+    packed = symmetric[first, second]
+    if doubled:
+        packed = packed * jnp.asarray(np.where(first == second, 1.0, 2.0), packed.dtype)
+    return packed
+
+
+def _unpack(packed: Array, size: int) -> Array:
+    """The symmetric matrix with a given upper triangle."""
+    first, second = np.triu_indices(size)
+    place = np.zeros((size, size), np.int32)
+    place[first, second] = place[second, first] = np.arange(len(first))
+    return packed[place]

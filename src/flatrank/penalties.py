@@ -1,0 +1,59 @@
+"""The inductive biases that a solve can ask for."""
+
+from abc import abstractmethod
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .flatness import flatten, trace_of_hessian
+from .measurements import AbstractMeasurements
+from .network import DeepLinear
+
+
+class AbstractPenalty(eqx.Module):
+    """A function of the layers, least over all networks of a matrix at its induced regulariser."""
+
+    @abstractmethod
+    def __call__(self, network: DeepLinear, A: AbstractMeasurements) -> Float[Array, ""]:
+        """The penalty of the layers, a scalar."""
+
+    @abstractmethod
+    def settle(self, network: DeepLinear, A: AbstractMeasurements) -> DeepLinear:
+        """The network of the same matrix with the smallest penalty."""
+
+    @abstractmethod
+    def degree(self, depth: int) -> float:
+        """The d for which scaling the matrix by t scales the penalty by t^d."""
+
+
+class Flatness(AbstractPenalty):
+    """The trace of the Hessian of the loss: near 2 L (m n)^{1/L} ||M||_*^{2(L-1)/L} under RIP."""
+
+    def __call__(self, network: DeepLinear, A: AbstractMeasurements) -> Float[Array, ""]:
+        """tr H, see `flatrank.trace_of_hessian`."""
+        return trace_of_hessian(network, A)
+
+    def settle(self, network: DeepLinear, A: AbstractMeasurements) -> DeepLinear:
+        """The flattest layers, see `flatrank.flatten`."""
+        return flatten(network, A)
+
+    def degree(self, depth: int) -> float:
+        """2 (L - 1) / L: each term of the trace leaves one layer out."""
+        return 2 * (depth - 1) / depth
+
+
+class WeightDecay(AbstractPenalty):
+    """sum_j ||W_j||_F^2, which induces L ||M||_{S_{2/L}}^{2/L}, the Schatten-2/L quasi-norm."""
+
+    def __call__(self, network: DeepLinear, A: AbstractMeasurements) -> Float[Array, ""]:
+        """The sum of squares of all layers."""
+        return jnp.sum(jnp.stack([jnp.sum(layer**2) for layer in network.layers]))
+
+    def settle(self, network: DeepLinear, A: AbstractMeasurements) -> DeepLinear:
+        """The balanced layers."""
+        return DeepLinear.from_svd(*network.svd(), network.depth, network.width)
+
+    def degree(self, depth: int) -> float:
+        """2 / L."""
+        return 2 / depth

@@ -1,0 +1,179 @@
+"""Pictures of recoveries."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..completion import Completion
+from ._canvas import ACCENT, COLOUR, canvas
+
+_SIDE = 150
+
+
+def singular_values(values: np.ndarray, title: str = "Singular values of W") -> Figure:
+    """Singular values, largest first, on a logarithmic axis."""
+    figure, axis = canvas()
+    axis.semilogy(
+        np.arange(1, len(values) + 1), np.maximum(values, 1e-300), "o-", color=COLOUR, ms=4
+    )
+    positive = values[values > 0]
+    if len(positive):
+        axis.set_ylim(bottom=max(positive.min(), 1e-18 * positive.max()) / 2)
+    axis.set(xlabel="index", ylabel="singular value", title=title)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def convergence(history: np.ndarray) -> Figure:
+    """The last fit's objective after each sweep; with draws the mean square residual of all sweeps."""
+    figure, axis = canvas()
+    axis.plot(np.arange(1, len(history) + 1), history, "o-", color=COLOUR, ms=4)
+    axis.set(
+        xlabel="sweep over the layers",
+        ylabel="objective or residual / variance of the data",
+        title="Convergence",
+    )
+    axis.ticklabel_format(useOffset=False)
+    return figure
+
+
+def residuals(history: np.ndarray) -> Figure:
+    """The relative residual of the measurements after each outer step, on a logarithmic axis."""
+    figure, axis = canvas()
+    axis.semilogy(np.arange(1, len(history) + 1), history, "o-", color=COLOUR, ms=4)
+    axis.set(xlabel="outer step", ylabel="||A(W) - y|| / ||y||", title="Convergence")
+    return figure
+
+
+def path(completion: Completion) -> Figure:
+    """Held-out error and effective rank along the path of penalty strengths."""
+    figure, axis = canvas()
+    alphas = [step.alpha for step in completion.path]
+    axis.semilogx(
+        alphas, [step.held_out_error for step in completion.path], "o-", color=COLOUR, ms=4
+    )
+    chosen = min(completion.path, key=lambda step: abs(step.alpha - completion.alpha))
+    axis.plot(chosen.alpha, chosen.held_out_error, "o", color=ACCENT, ms=9, label="chosen")
+    axis.set(
+        xlabel="penalty strength alpha",
+        ylabel="root mean square error",
+        title="Held-out error along the path",
+    )
+    axis.legend(frameon=False)
+    twin = axis.twinx()
+    twin.semilogx(alphas, [step.effective_rank for step in completion.path], ":", color="grey")
+    twin.set_ylabel("effective rank (dotted)", color="grey")
+    return figure
+
+
+def residual_histogram(completion: Completion) -> Figure:
+    """The distribution of the residuals of the entries held out."""
+    figure, axis = canvas()
+    residuals = completion.held_residuals
+    low, high = np.quantile(residuals, [0.002, 0.998])
+    axis.hist(residuals, bins=60, range=(low, max(high, low + 1e-12)), color=COLOUR)
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set(
+        xlabel="value - prediction",
+        ylabel="held-out entries",
+        title=f"Residuals of {len(residuals):,} entries hidden from the fit",
+    )
+    return figure
+
+
+def _block_means(
+    rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """Means over blocks of a table of at most _SIDE x _SIDE blocks; NaN where there is nothing."""
+    m, n = (min(size, _SIDE) for size in shape)
+    block = (rows * m // shape[0]) * n + columns * n // shape[1]
+    count = np.bincount(block, minlength=m * n)
+    total = np.bincount(block, values, minlength=m * n)
+    means = np.divide(total, count, out=np.full(m * n, np.nan), where=count > 0)
+    return means.reshape(m, n)
+
+
+def table(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    shape: tuple[int, int],
+    completion: Completion,
+) -> Figure:
+    """Observed, recovered, and the residual of hidden entries; block means if it is large."""
+    m, n = (min(size, _SIDE) for size in shape)
+    # The middle line of each block stands for it.
+    i = (np.arange(m) * 2 + 1) * shape[0] // (2 * m)
+    j = (np.arange(n) * 2 + 1) * shape[1] // (2 * n)
+    observed = _block_means(rows, columns, values, shape)
+    recovered = completion.predict(np.repeat(i, n), np.tile(j, m)).reshape(m, n)
+    residual = _block_means(
+        completion.held_rows, completion.held_columns, completion.held_residuals, shape
+    )
+    figure, axes = canvas(11.0, 4.2, 3)
+    low, high = np.quantile(values, [0.01, 0.99])
+    extent = (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5)
+    spread = float(np.nanquantile(np.abs(residual), 0.99)) if np.isfinite(residual).any() else 1.0
+    for axis, picture, title, limits, colours in (
+        (axes[0], observed, "observed", (low, high), "viridis"),
+        (axes[1], recovered, "recovered", (low, high), "viridis"),
+        (axes[2], residual, "residual of hidden entries", (-spread, spread), "RdBu"),
+    ):
+        _picture(figure, axis, picture, title, limits, colours, extent)
+    return figure
+
+
+def _picture(
+    figure: Figure,
+    axis: Axes,
+    picture: np.ndarray,
+    title: str,
+    limits: tuple[float, float],
+    colours: str,
+    extent: tuple[float, float, float, float],
+) -> None:
+    axis.set_facecolor("#e6e6e6")
+    shown = axis.imshow(
+        picture,
+        vmin=limits[0],
+        vmax=limits[1],
+        cmap=colours,
+        aspect="auto",
+        interpolation="nearest",
+        extent=extent,
+    )
+    figure.colorbar(shown, ax=axis, shrink=0.85)
+    axis.set(title=title, xlabel="column", ylabel="row")
+
+
+def false_colour(images: dict[str, np.ndarray], title: str) -> Figure:
+    """Three-band images (height, width, 3) side by side, stretched alike; NaN is grey."""
+    figure, axes = canvas(11.0, 4.0, len(images))
+    first = next(iter(images.values()))
+    low, high = np.nanquantile(first, [0.02, 0.98], axis=(0, 1))
+    for axis, (name, image) in zip(np.atleast_1d(axes), images.items(), strict=True):
+        stretched = np.clip((image - low) / (high - low), 0, 1)
+        axis.imshow(np.where(np.isnan(stretched), 0.85, stretched), interpolation="nearest")
+        axis.set(title=name, xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    figure.suptitle(title)
+    return figure
+
+
+def recovered_spectra(spectra: dict[str, np.ndarray], truth: np.ndarray, title: str) -> Figure:
+    """Singular values of several recoveries against those of the true matrix."""
+    figure, axis = canvas()
+    for marker, (name, values) in zip("os^Dv", spectra.items(), strict=False):
+        axis.semilogy(
+            np.arange(1, len(values) + 1),
+            np.maximum(values / truth[0], 1e-18),
+            marker,
+            mfc="none",
+            ms=5,
+            label=name,
+        )
+    index = np.flatnonzero(truth > 1e-12 * truth[0])
+    axis.semilogy(index + 1, truth[index] / truth[0], "k_", ms=16, label="true matrix")
+    axis.set(xlabel="index", ylabel="singular value / largest", title=title)
+    axis.legend(frameon=False)
+    return figure

@@ -1,0 +1,4 @@
+"""Any penalty at any depth: an augmented Lagrangian over the layers."""
+
+from ._interpolate import interpolate as interpolate
+from ._regularise import regularise as regularise

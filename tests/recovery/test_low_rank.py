@@ -1,0 +1,229 @@
+"""Weight decay of depth three and more: the rank is found, near the limit, ill conditioned, noisy."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+import flatrank as fr
+from flatrank.problems import low_rank_matrix
+from flatrank.recovery.path import _factored as products
+from flatrank.recovery.path._homotopy import determined_rank, homotopy, power_of
+
+
+def relative_error(found, truth):
+    return float(jnp.linalg.norm(found - truth) / jnp.linalg.norm(truth))
+
+
+def entries(seed, shape, rank, oversampling):
+    """Uniform entries, at least 2 * rank in each row and column so that they determine the matrix."""
+    rng = np.random.default_rng(seed)
+    m, n = shape
+    count = int(oversampling * rank * (m + n - rank))
+    while True:
+        mask = np.zeros(m * n, bool)
+        mask[rng.choice(m * n, count, replace=False)] = True
+        mask = mask.reshape(m, n)
+        if min(mask.sum(0).min(), mask.sum(1).min()) >= 2 * rank:
+            return fr.EntryMeasurements.from_mask(mask)
+
+
+@pytest.mark.parametrize("depth", [3, 4])
+def test_missing_entries_near_the_limit(depth):
+    truth = low_rank_matrix(jax.random.key(0), (120, 100), 4)
+    A = entries(0, (120, 100), 4, 1.9)
+    solution = fr.recover(A, A.apply(truth), depth, fr.WeightDecay())
+    assert solution.result == fr.Result.low_rank
+    assert int(solution.stats["rank"]) == 4
+    assert relative_error(solution.matrix, truth) <= 1e-12
+    assert solution.network.depth == depth
+
+
+def test_condition_number_1e5():
+    u, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (100, 5)))
+    v, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(1), (90, 5)))
+    truth = (u * jnp.logspace(0, -5, 5)[None]) @ v.T
+    A = entries(1, (100, 90), 5, 2.6)
+    solution = fr.recover(A, A.apply(truth), 3, fr.WeightDecay())
+    assert int(solution.stats["rank"]) == 5
+    assert relative_error(solution.matrix, truth) <= 1e-12
+    found = jnp.linalg.svd(solution.matrix)[1][:5]
+    np.testing.assert_allclose(found, jnp.logspace(0, -5, 5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["dense", "rank one"])
+def test_other_ensembles(kind):
+    truth = low_rank_matrix(jax.random.key(2), (20, 18), 2)
+    count = 130
+    if kind == "dense":
+        A = fr.gaussian_measurements(jax.random.key(3), count, (20, 18))
+    else:
+        left, right = (
+            jax.random.normal(jax.random.key(k), (count, d)) for k, d in ((4, 20), (5, 18))
+        )
+        A = fr.RankOneMeasurements(left, right)
+    solution = fr.recover(A, A.apply(truth), 3, fr.WeightDecay())
+    assert solution.result == fr.Result.low_rank
+    assert relative_error(solution.matrix, truth) <= 1e-12
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_float32_data_of_any_scale_is_solved_in_float32(scale):
+    truth = low_rank_matrix(jax.random.key(0), (60, 50), 2).astype(jnp.float32)
+    A = entries(2, (60, 50), 2, 3.0)
+    solution = fr.recover(A, A.apply(truth) * jnp.float32(scale), 3, fr.WeightDecay())
+    assert solution.matrix.dtype == jnp.float32
+    assert solution.result == fr.Result.low_rank
+    assert relative_error(solution.matrix / jnp.float32(scale), truth) <= 1e-4
+
+
+def test_jit_and_vmap_equal_the_loop():
+    A = entries(3, (30, 25), 1, 3.0)
+    truths = jnp.stack([low_rank_matrix(jax.random.key(i), (30, 25), 1) for i in range(2)])
+    ys = jax.vmap(A.apply)(truths)
+    solve = lambda y: fr.recover(A, y, 3, fr.WeightDecay()).matrix  # noqa: E731
+    np.testing.assert_allclose(eqx.filter_jit(jax.vmap(solve))(ys), truths, atol=1e-9)
+
+
+def test_a_matrix_that_is_not_determined_is_not_called_recovered():
+    """Half of the entries of a matrix of full rank: no low-rank matrix has them."""
+    truth = jax.random.normal(jax.random.key(0), (12, 10))
+    A = entries(4, (12, 10), 2, 1.5)
+    solution = fr.recover(A, A.apply(truth), 3, fr.WeightDecay(), max_outer_steps=100)
+    assert solution.result != fr.Result.low_rank
+    assert not bool(solution.successful)
+    assert relative_error(solution.matrix, truth) > 0.1
+
+
+def test_a_matrix_of_full_rank_seen_whole_is_recovered():
+    truth = jax.random.normal(jax.random.key(0), (7, 6))
+    A = fr.IsotropicMeasurements((7, 6))
+    solution = fr.recover(A, A.apply(truth), 3, fr.WeightDecay())
+    assert bool(solution.successful), solution.message
+    assert relative_error(solution.matrix, truth) <= 1e-8
+
+
+@pytest.mark.parametrize("noise", [1e-6, 1e-3, 0.1])
+@pytest.mark.parametrize("kind", ["entries", "dense"])
+def test_noisy_recovery_is_as_good_as_an_oracle_that_knows_the_rank(kind, noise):
+    truth = low_rank_matrix(jax.random.key(0), (40, 30), 2)
+    if kind == "entries":
+        A = entries(5, (40, 30), 2, 3.0)
+    else:
+        A = fr.gaussian_measurements(jax.random.key(1), 400, (40, 30))
+    clean = A.apply(truth)
+    sigma = noise * float(jnp.sqrt(jnp.mean(clean**2)))
+    y = clean + sigma * jax.random.normal(jax.random.key(2), clean.shape)
+
+    # Least squares on the true rank from the truth, by an independent solver.
+    u, s, vt = (np.asarray(x) for x in jnp.linalg.svd(truth, full_matrices=False))
+    start = np.concatenate([(u[:, :2] * s[:2] ** 0.5).ravel(), (vt[:2].T * s[:2] ** 0.5).ravel()])
+    product = lambda x: jnp.reshape(x[:80], (40, 2)) @ jnp.reshape(x[80:], (30, 2)).T  # noqa: E731
+    residual = jax.jit(lambda x: A.apply(product(x)) - y)
+    jacobian = jax.jit(jax.jacobian(residual))
+    oracle = scipy.optimize.least_squares(
+        lambda x: np.asarray(residual(x)), start, jac=lambda x: np.asarray(jacobian(x)), xtol=1e-12
+    )
+    best = relative_error(product(jnp.asarray(oracle.x)), truth)
+
+    known = fr.recover(A, y, 3, fr.WeightDecay(), noise=sigma)
+    unknown = fr.recover(A, y, 3, fr.WeightDecay(), noise="auto")
+    for solution in (known, unknown):
+        assert solution.result == fr.Result.converged, solution.message
+        assert int(solution.stats["rank"]) == 2
+        assert relative_error(solution.matrix, truth) <= 1.01 * best
+    np.testing.assert_allclose(unknown.stats["noise"], sigma, rtol=0.2)
+
+
+def test_automatic_noise_of_exact_measurements_interpolates():
+    truth = low_rank_matrix(jax.random.key(0), (40, 30), 2)
+    A = entries(5, (40, 30), 2, 3.0)
+    solution = fr.recover(A, A.apply(truth), 3, fr.WeightDecay(), noise="auto")
+    assert relative_error(solution.matrix, truth) <= 1e-12
+    assert jnp.isnan(solution.stats["noise"])
+
+
+@pytest.mark.parametrize(
+    ("penalty", "noise"), [(fr.Flatness(), None), (fr.WeightDecay(), None), (fr.Flatness(), 0.05)]
+)
+def test_callback_hears_of_every_outer_step(penalty, noise):
+    truth = low_rank_matrix(jax.random.key(8), (12, 12), 1)
+    A = fr.gaussian_measurements(jax.random.key(9), 90, (12, 12))
+    heard = []
+    solution = fr.recover(
+        A,
+        A.apply(truth),
+        3,
+        penalty,
+        noise=noise,
+        callback=lambda step, residual: heard.append((step, residual)),
+    )
+    jax.effects_barrier()
+    assert sorted(step for step, _ in heard) == list(range(int(solution.stats["outer_steps"])))
+    told = np.asarray([residual for _, residual in sorted(heard)])
+    np.testing.assert_allclose(told, solution.stats["residual_history"][: len(told)])
+
+
+def test_products_by_lines_equal_automatic_differentiation():
+    A = entries(6, (15, 12), 2, 2.2)
+    lines, general = products.factored(A, 3), products.Factored(A)
+    assert isinstance(lines, products.FactoredEntries)
+    P, Q, dP, dQ = (
+        jax.random.normal(jax.random.key(i), (size, 3)) for i, size in enumerate((15, 12, 15, 12))
+    )
+    y = jax.random.normal(jax.random.key(9), (A.count,))
+    arranged = lines.arranged(y)
+
+    def same(by_lines, values):
+        np.testing.assert_allclose(by_lines, lines.arranged(values), atol=1e-13)
+
+    same(lines.apply(P, Q), general.apply(P, Q))
+    (product, transpose), (expected, expected_transpose) = (
+        form.linearized(P, Q) for form in (lines, general)
+    )
+    same(product((dP, dQ)), expected((dP, dQ)))
+    for ours, theirs in zip(transpose(arranged), expected_transpose(y), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-13)
+    np.testing.assert_allclose(lines.times(arranged, Q), general.times(y, Q), atol=1e-13)
+    np.testing.assert_allclose(
+        lines.times_transposed(arranged, P), general.times_transposed(y, P), atol=1e-13
+    )
+    np.testing.assert_allclose(lines.square_norms(P, Q), general.square_norms(P, Q), rtol=1e-12)
+    by_row, by_column = lines.blocks(P, Q)
+    mask = np.asarray(A.adjoint(jnp.ones(A.count)))
+    np.testing.assert_allclose(by_row, np.einsum("mn,ni,nj->mij", mask, Q, Q), atol=1e-13)
+    np.testing.assert_allclose(by_column, np.einsum("mn,mi,mj->nij", mask, P, P), atol=1e-13)
+
+
+def test_nothing_of_the_size_of_the_matrix_is_formed():
+    shape, rank = (500, 400), 1
+    A = entries(7, shape, rank, 5.0)
+    y = jnp.ones(A.count)
+    limit = determined_rank(A, 2)
+    F = products.factored(A, 3 * limit)
+    jaxpr = jax.make_jaxpr(
+        lambda y: homotopy(F, y, shape, power_of(A, y), 3, limit, jax.random.key(0)).low
+    )(y)
+
+    def largest(jaxpr):
+        sizes = [v.aval.size for e in jaxpr.eqns for v in e.outvars if hasattr(v.aval, "size")]
+        inner = [
+            largest(getattr(p, "jaxpr", p))
+            for e in jaxpr.eqns
+            for value in e.params.values()
+            for p in (value if isinstance(value, tuple | list) else (value,))
+            if hasattr(getattr(p, "jaxpr", p), "eqns")
+        ]
+        return max([0, *sizes, *inner])
+
+    assert 1000 < largest(jaxpr.jaxpr) < shape[0] * shape[1]
+
+
+def test_bad_noise_is_named():
+    A = fr.IsotropicMeasurements((3, 3))
+    with pytest.raises(ValueError, match="'auto' or None, found 'automatic'"):
+        fr.recover(A, jnp.ones(9), noise="automatic")
+    with pytest.raises(ValueError, match="estimate the noise outside"):
+        jax.jit(lambda y: fr.recover(A, y, noise="auto").matrix)(jnp.ones(9))
