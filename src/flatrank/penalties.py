@@ -1,6 +1,7 @@
 """The inductive biases that a solve can ask for."""
 
 from abc import abstractmethod
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -57,3 +58,23 @@ class WeightDecay(AbstractPenalty):
     def degree(self, depth: int) -> float:
         """2 / L."""
         return 2 / depth
+
+
+# What the penalties are called where they are written as a word: arguments, files, the command line.
+PENALTIES: dict[str, type[AbstractPenalty]] = {"flatness": Flatness, "weight-decay": WeightDecay}
+
+
+def as_penalty(value: Any, name: str = "penalty") -> AbstractPenalty:
+    """A penalty, given as such, by its word or by its class; or TypeError / ValueError in a sentence."""
+    if isinstance(value, AbstractPenalty):
+        return value
+    if isinstance(value, str):
+        if value in PENALTIES:
+            return PENALTIES[value]()
+        raise ValueError(f"`{name}` is {value!r}; known are {', '.join(map(repr, PENALTIES))}.")
+    if isinstance(value, type) and value in PENALTIES.values():
+        return value()
+    raise TypeError(
+        f"`{name}` is {value!r}: pass Flatness() or WeightDecay(), or their words, "
+        f"{' or '.join(map(repr, PENALTIES))}."
+    )
