@@ -52,7 +52,7 @@ from threadpoolctl import threadpool_limits
 # At ten million entries: the arguments, and the one that counts iterations.
 ITERATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "flatrank, a draw and half a draw": ({}, "draws"),  # of all entries, and of those not held out
-    "flatrank, flattest, a sweep": ({"alpha": 0.1, "tolerance": -1.0}, "max_sweeps"),
+    "flatrank, flattest, a sweep": ({"strength": 0.1, "tolerance": -1.0}, "max_sweeps"),
 }
 
 TUNING_SEED = 100

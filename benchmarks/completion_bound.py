@@ -27,7 +27,9 @@ from completion_data import (
 from scipy.special import ndtr, ndtri
 
 from flatrank.completion.average._compressed import compressed_lines
-from flatrank.completion.average._posterior import draw_lines
+from flatrank.completion.average._given import Given
+from flatrank.completion.average._lines import draw_lines
+from flatrank.entries import Entries
 
 LOW, HIGH = LIMITS
 
@@ -50,10 +52,9 @@ def best_predictions(split: Split, burn: int, draws: int, seed: int) -> list[np.
     sign = np.where(split.values[beyond] <= LOW, 1.0, -1.0)
     edge = sign * (split.values[beyond] - MEAN)
     count = np.arange(len(latent))
-    layouts = [
-        compressed_lines(split.rows, split.columns, count, m),
-        compressed_lines(split.columns, split.rows, count, n),
-    ]
+    entries = Entries(split.rows, split.columns, split.values, split.shape)
+    every = np.ones(len(count), bool)
+    layouts = [compressed_lines(entries, count, every, axis=axis) for axis in (0, 1)]
     orders = [layout.values.astype(int) for layout in layouts]  # exact below 2^24
     precision = np.diag([1 / (SCALE * PRODUCT)] * RANK + [1 / (SCALE * BIAS) ** 2]).astype(
         np.float32
@@ -78,9 +79,8 @@ def best_predictions(split: Split, burn: int, draws: int, seed: int) -> list[np.
             lines = layouts[side]._replace(values=latent.astype(np.float32)[orders[side]])
             normal = random.standard_normal(factors[side].shape, np.float32)
             noise = levels[side], ones[1 - side]
-            factors[side] = draw_lines(
-                lines, factors[1 - side], factors[side], *prior, noise, True, over, normal
-            )[1]
+            given = Given(factors[1 - side], factors[side], *prior, *noise, normal)
+            factors[side] = draw_lines(lines, given, biased=True, over=over).draws
         centre = sign * values(split.rows[beyond], split.columns[beyond])
         below = random.random(len(beyond)) * ndtr((edge - centre) / NOISE)
         latent[beyond] = sign * (centre + NOISE * ndtri(np.maximum(below, 1e-300)))

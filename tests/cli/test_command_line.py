@@ -42,7 +42,7 @@ def test_array_in_array_and_report_out(folder):
 def test_triplets_in_and_out(folder):
     run = flatrank(
         "complete", "ratings.csv", "--row", "user", "--column", "item", "--value", "rating",
-        "--output", "out.parquet", "--penalty", "weight-decay", "--alpha", "0.001", cwd=folder,
+        "--output", "out.parquet", "--penalty", "weight-decay", "--strength", "0.001", cwd=folder,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     query = (
@@ -57,8 +57,14 @@ BAD = [
     (("x.npy", "--output", "out.xlsx"), "flatrank writes"),
     (("x.npy", "--output", "none/out.npy"), "none is not a directory"),
     (("x.npy", "--output", "out.npy", "--depth", "1"), "`depth` must be an integer of at least 2"),
-    (("x.npy", "--output", "out.npy", "--alpha", "-1"), "`alpha` must be 'auto' or a positive"),
-    (("x.npy", "--output", "out.npy", "--alpha", "much"), "--alpha must be 'auto' or a positive"),
+    (
+        ("x.npy", "--output", "out.npy", "--strength", "-1"),
+        "`strength` must be 'auto' or a positive",
+    ),
+    (
+        ("x.npy", "--output", "out.npy", "--strength", "much"),
+        "--strength must be 'auto' or a positive",
+    ),
     (("x.npy", "--output", "out.npy", "--penalty", "flat"), "'flat' is not one of"),
     (("ratings.csv", "--output", "out.npy"), "column user has"),
     (("ratings.csv", "--output", "out.npy", "--row", "user"), "--column, --value missing"),
@@ -188,7 +194,7 @@ def test_compiled_programs_are_kept_and_damaged_ones_do_no_harm(tmp_path, monkey
     table = np.arange(30.0).reshape(6, 5)
     table[0, 0] = np.nan
     np.save(tmp_path / "x.npy", table)
-    arguments = ("complete", "x.npy", "--output", "filled.npy", "--alpha", "0.1")
+    arguments = ("complete", "x.npy", "--output", "filled.npy", "--strength", "0.1")
     assert flatrank(*arguments, cwd=tmp_path).returncode == 0
     first = np.load(tmp_path / "filled.npy")
     kept = list((tmp_path / "cache" / "flatrank" / "compiled").glob("*-cache"))

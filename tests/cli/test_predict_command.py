@@ -116,7 +116,7 @@ def test_unknown_ids_are_counted_once_and_predicted(folder, tmp_path):
 
 def test_a_model_without_held_out_entries_says_that_it_has_no_intervals(folder, tmp_path):
     model = tmp_path / "m.safetensors"
-    save_model(model, MatrixCompleter(alpha=0.01).fit(np.load("x.npy")))
+    save_model(model, MatrixCompleter(strength=0.01).fit(np.load("x.npy")))
     (tmp_path / "pairs.csv").write_text("row,column\n0,0\n29,11\n")
     done = flatrank("predict", model, "pairs.csv", "--output", "p.parquet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -221,7 +221,7 @@ def test_a_query_gives_the_table_to_complete(folder, databases, name):
     before = source.read_bytes()
     done = invoke(
         "complete", source, "--sql", query, *LONG, "--output", databases / "o.parquet",
-        "--save", databases / "m.safetensors", "--alpha", "0.01",
+        "--save", databases / "m.safetensors", "--strength", "0.01",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     found = read(databases / "o.parquet")

@@ -8,17 +8,18 @@ import pytest
 
 import flatrank as fr
 from compiled_order import independent_factorisations
+from flatrank.completion import FactorisationAverage
 from flatrank.completion._buckets import line_buckets
-from flatrank.completion._complete import default_width
-from flatrank.completion.average._average import average, folded_in, number_of_draws
+from flatrank.completion.average._bucketed import draw_bucketed
+from flatrank.completion.average._completion import folded_in
 from flatrank.completion.average._compressed import compressed_lines
-from flatrank.completion.average._posterior import (
-    draw_bucketed,
-    draw_lines,
-    drawn_noise,
-    drawn_prior,
-    moments,
-)
+from flatrank.completion.average._draws import moments
+from flatrank.completion.average._gibbs import drawn_noise, drawn_prior
+from flatrank.completion.average._given import Given
+from flatrank.completion.average._lines import draw_lines
+from flatrank.completion.average._middle import middle
+from flatrank.completion.average._model import number_of_draws
+from flatrank.entries import Entries
 
 NOISE = 0.3
 
@@ -35,13 +36,9 @@ def ratings(m=120, n=80, rank=3, share=0.3, seed=0):
 
 def averaged(draws=20, start=None, width=None, held=0.1, seed=0, data=None):
     rows, columns, values, truth = ratings() if data is None else data
-    unit = ((values - values.mean()) / values.std()).astype(np.float32)
-    out = np.random.default_rng(seed).random(len(unit)) < held
-    found = average(
-        rows, columns, unit, truth.shape, out, width, default_width(truth.shape, len(unit) // 2),
-        True, draws, seed,
-        lambda what, fraction: None, start,
-    )  # fmt: skip
+    out = np.random.default_rng(seed).random(len(values)) < held
+    model = FactorisationAverage(draws=draws, width=width, seed=seed, start=start)
+    found = model.sample(Entries(rows, columns, values, truth.shape), out)
     return found, values.mean(), values.std()
 
 
@@ -67,11 +64,13 @@ def found():
 
 
 def bucketed(rows, columns, values, shape, width):
-    return line_buckets(rows, columns, values, np.ones(len(rows), np.float32), shape, width)
+    entries = Entries(rows, columns, values, shape)
+    return line_buckets(entries, values, np.ones(len(rows), np.float32), axis=0, width=width)
 
 
 def compressed(rows, columns, values, shape, width):
-    return compressed_lines(rows, columns, values, shape[0])
+    entries = Entries(rows, columns, values, shape)
+    return compressed_lines(entries, values, np.ones(len(rows), bool), axis=0)
 
 
 @pytest.mark.parametrize("arranged", [bucketed, compressed])
@@ -92,9 +91,8 @@ def test_means_and_draws_of_lines_are_those_of_their_gaussians(arranged, biased)
     def solved(normal, own=0.0, over=0.0):
         own = np.full((m, k + 1), own, np.float32)
         normal = normal.astype(np.float32)
-        return draw_lines(
-            lines, others, own, centre, precision, (level, noise), biased, over, normal
-        )
+        given = Given(others, own, centre, precision, level, noise, normal)
+        return draw_lines(lines, given, biased=biased, over=over)
 
     factors = [solved(np.tile(e, (m, 1)))[1] for e in np.eye(k + 1)]
     mean, draw, squares = solved(np.zeros((m, k + 1)))
@@ -138,7 +136,8 @@ def test_overrelaxed_draws_have_the_same_distribution_and_average_better():
         own, draws = np.zeros((len(truth), k + 1), np.float32), []
         for _ in range(300):
             normal = rng.standard_normal(own.shape, np.float32)
-            mean, own, _ = draw_lines(lines, others, own, *prior, noise, True, over, normal)
+            given = Given(others, own, *prior, *noise, normal)
+            mean, own, _ = draw_lines(lines, given, biased=True, over=over)
             draws.append(own - mean)
         return np.stack(draws[20:])
 
@@ -157,20 +156,18 @@ def test_machine_code_draws_what_xla_draws():
     normal, own = (rng.standard_normal((m, k + 1), np.float32) for _ in range(2))
     others, centre = rng.standard_normal((n, k + 1), np.float32), np.ones(k + 1, np.float32)
     noise = rng.random(m, np.float32), rng.random(n, np.float32)
+    given = Given(others, own, centre, np.eye(k + 1, dtype=np.float32), *noise, normal)
     one, other = (
-        draw_lines(
-            arranged(rows, columns, values, (m, n), k), others, own, centre,
-            np.eye(k + 1, dtype=np.float32), noise, True, 0.9, normal,
-        )
+        draw_lines(arranged(rows, columns, values, (m, n), k), given, biased=True, over=0.9)
         for arranged in (bucketed, compressed)
-    )  # fmt: skip
+    )
     for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4)
 
 
 def test_entries_are_compressed_line_by_line_and_stay_in_order():
     lines, others = np.asarray([2, 0, 2, 3, 0]), np.asarray([1, 5, 0, 2, 4])
-    found = compressed_lines(lines, others, np.arange(5.0), 5)
+    found = compressed(lines, others, np.arange(5.0), (5, 6), 1)
     np.testing.assert_array_equal(found.first, [0, 2, 2, 4, 5, 5])
     np.testing.assert_array_equal(found.others, [5, 4, 1, 0, 2])
     np.testing.assert_array_equal(found.values, [1, 4, 0, 2, 3])
@@ -233,9 +230,8 @@ def test_xla_factorises_one_batch_at_a_time():
     lines = bucketed(rows, columns, np.ones(len(rows), np.float32), (m, n), q - 1)
     sizes = (n, q), (m, q), (q,), (q, q), (m,), (n,), (m, q)
     other, own, mean, precision, *noise, normal = (jnp.ones(size, jnp.float32) for size in sizes)
-    lowered = draw_bucketed.lower(
-        lines, other, own, mean, precision, tuple(noise), jnp.float32(1), jnp.float32(0.9), normal
-    )
+    given = Given(other, own, mean, precision, *noise, normal)
+    lowered = draw_bucketed.lower(lines, given, jnp.float32(1), jnp.float32(0.9))
     text = lowered.compile().compiled.as_text()
     assert text.count('custom_call_target="lapack_') > 3
     assert independent_factorisations(text) == []
@@ -272,8 +268,8 @@ def test_the_middle_is_the_nearest_network_to_the_mean(found):
     u, s, vt = np.linalg.svd(whole)
     k = draws.rows.shape[2] - 1
     best = (u[:, :k] * s[:k]) @ vt[:k]
-    middle = np.asarray(average.middle.network.matrix())
-    assert np.linalg.norm(middle - best) < 0.02 * np.linalg.norm(best)
+    nearest = np.asarray(middle(draws).network.matrix())
+    assert np.linalg.norm(nearest - best) < 0.02 * np.linalg.norm(best)
 
 
 def test_new_rows_are_folded_in_as_their_means(found):
@@ -283,7 +279,8 @@ def test_new_rows_are_folded_in_as_their_means(found):
     n = truth.shape[1]
     unit = ((values - values.mean()) / values.std()).astype(np.float32)
     first = rows == 0
-    folded = folded_in(draws, rows[first], columns[first], unit[first], 1, True)[0]
+    new = Entries(rows[first], columns[first], values[first], (1, n))
+    folded = folded_in(draws, new, unit[first], biased=True)[0]
     total = np.zeros(n)
     for V, mean, prior, noise in zip(
         draws.columns, draws.row_mean, draws.row_precision, draws.noise_precision, strict=True
@@ -329,7 +326,7 @@ def test_each_column_has_the_noise_that_it_was_given():
 def test_directions_are_added_while_the_weakest_is_more_than_noise():
     for rank, width in ((3, 14), (20, 30)):
         found, _, _ = averaged(data=ratings(m=400, n=300, rank=rank, share=0.5))
-        assert found.middle.network.width == width
+        assert middle(found.draws).network.width == width
 
 
 def test_fewer_draws_of_more_entries():

@@ -1,5 +1,7 @@
 """MatrixCompleter as scikit-learn and its users know estimators."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas
 import pytest
@@ -9,14 +11,16 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_info
 
 from flatrank import Flatness, MatrixCompleter, WeightDecay
+from flatrank.completion import AverageCompletion
 
 
 # Some checks use sparse tables with empty rows, about which the completer rightly warns.
 @pytest.mark.filterwarnings("ignore:.*of X have no observed entry")
 # Nothing is excluded. scikit-learn itself skips its array-API check unless SCIPY_ARRAY_API is set.
-@parametrize_with_checks([MatrixCompleter(alpha=0.1, random_state=0)])
+@parametrize_with_checks([MatrixCompleter(strength=0.1, random_state=0)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -83,15 +87,15 @@ def test_forms_of_input_agree(table, form):
         given = form((X[rows, columns], (rows, columns)), shape=X.shape)
     else:
         given = form(X)
-    expected = MatrixCompleter(alpha=0.01, random_state=0).fit_transform(X)
-    found = MatrixCompleter(alpha=0.01, random_state=0).fit_transform(given)
+    expected = MatrixCompleter(strength=0.01, random_state=0).fit_transform(X)
+    found = MatrixCompleter(strength=0.01, random_state=0).fit_transform(given)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_a_stored_zero_is_an_observed_zero():
     X = scipy.sparse.csr_array(([0.0, 1.0, 2.0, 3.0], ([0, 0, 1, 1], [0, 1, 0, 1])), shape=(2, 3))
     with pytest.warns(UserWarning, match="1 column"):
-        filled = MatrixCompleter(alpha=0.01).fit_transform(X)
+        filled = MatrixCompleter(strength=0.01).fit_transform(X)
     assert filled[0, 0] == 0
 
 
@@ -100,7 +104,7 @@ def test_empty_lines_are_completed_from_the_others_with_a_warning(table):
     X = X.copy()
     X[3], X[:, 5] = np.nan, np.nan
     with pytest.warns(UserWarning, match="no observed entry") as caught:
-        filled = MatrixCompleter(alpha=0.01, random_state=0).fit_transform(X)
+        filled = MatrixCompleter(strength=0.01, random_state=0).fit_transform(X)
     told = " ".join(str(warning.message) for warning in caught)
     assert "1 row(s) of X have no observed entry" in told
     assert "1 column(s) of X have no observed entry" in told
@@ -110,19 +114,19 @@ def test_empty_lines_are_completed_from_the_others_with_a_warning(table):
     assert np.corrcoef(filled[3, columns], truth[:, columns].mean(0))[0, 1] > 0.8
 
 
-@pytest.mark.parametrize("alpha", ["auto", 0.01])
-def test_small_and_constant_tables(alpha):
+@pytest.mark.parametrize("strength", ["auto", 0.01])
+def test_small_and_constant_tables(strength):
     constant = np.full((5, 4), 7.0)
     constant[0, 1] = constant[3, 2] = np.nan
     for X, expected in (
         (constant, np.full((5, 4), 7.0)),
         (np.array([[2.0, np.nan], [2.0, 2.0]]), np.full((2, 2), 2.0)),
     ):
-        filled = MatrixCompleter(alpha=alpha, random_state=0).fit_transform(X)
+        filled = MatrixCompleter(strength=strength, random_state=0).fit_transform(X)
         np.testing.assert_allclose(filled, expected, rtol=1e-5)
     for X in (np.array([[1.0, np.nan]]), np.array([[1.0], [np.nan]])):
         with pytest.warns(UserWarning, match="no observed entry"):
-            filled = MatrixCompleter(alpha=alpha, random_state=0).fit_transform(X)
+            filled = MatrixCompleter(strength=strength, random_state=0).fit_transform(X)
         np.testing.assert_allclose(filled, 1.0, rtol=1e-5)
 
 
@@ -136,21 +140,21 @@ def test_penalties_and_depths(table, penalty, depth):
 
 def test_works_in_pipelines_and_searches(table):
     _, X = table
-    pipeline = make_pipeline(StandardScaler(), MatrixCompleter(alpha=0.01, random_state=0))
+    pipeline = make_pipeline(StandardScaler(), MatrixCompleter(strength=0.01, random_state=0))
     assert np.isfinite(pipeline.fit_transform(X)).all()
     search = GridSearchCV(
-        MatrixCompleter(random_state=0), {"alpha": [0.01, 3.0]}, cv=2, error_score="raise"
+        MatrixCompleter(random_state=0), {"strength": [0.01, 3.0]}, cv=2, error_score="raise"
     ).fit(X)
-    assert search.best_params_ == {"alpha": 0.01}
+    assert search.best_params_ == {"strength": 0.01}
     assert clone(MatrixCompleter(depth=3)).depth == 3
-    frame = MatrixCompleter(alpha=0.01).set_output(transform="pandas").fit_transform(X)
+    frame = MatrixCompleter(strength=0.01).set_output(transform="pandas").fit_transform(X)
     assert frame.shape == X.shape
 
 
 def test_same_seed_same_result(table):
     _, X = table
     first, again = (MatrixCompleter(random_state=7).fit(X) for _ in range(2))
-    assert first.alpha_ == again.alpha_
+    assert first.strength_ == again.strength_
     np.testing.assert_array_equal(first.transform(X), again.transform(X))
 
 
@@ -161,9 +165,17 @@ BAD = [
     (MatrixCompleter(), X.astype(complex), "Complex data not supported"),
     (MatrixCompleter(), X * 1e200, "divide them by a constant"),
     (MatrixCompleter(depth=1), X, "`depth` must be an integer of at least 2, found 1"),
-    (MatrixCompleter(penalty="flat"), X, "`penalty` must be one of ['flatness', 'weight-decay']"),
-    (MatrixCompleter(alpha=-1.0), X, "`alpha` must be 'auto' or a positive number, found -1.0"),
-    (MatrixCompleter(alpha="best"), X, "`alpha` must be 'auto'"),
+    (
+        MatrixCompleter(penalty="flat"),
+        X,
+        "`penalty` is 'flat'; known are 'flatness', 'weight-decay'",
+    ),
+    (
+        MatrixCompleter(strength=-1.0),
+        X,
+        "`strength` must be 'auto' or a positive number, found -1.0",
+    ),
+    (MatrixCompleter(strength="best"), X, "`strength` must be 'auto'"),
     (MatrixCompleter(width=0), X, "`width` must be an integer of at least 1, found 0"),
     (MatrixCompleter(validation_fraction=1.5), X, "`validation_fraction` must be between"),
 ]
@@ -213,7 +225,7 @@ def test_intervals_cover_what_they_say(table, draws):
 
 
 def test_intervals_need_held_out_entries_and_a_probability(table, fitted):
-    given = MatrixCompleter(alpha=0.1).fit(table[1])
+    given = MatrixCompleter(strength=0.1).fit(table[1])
     with pytest.raises(ValueError, match="No entries were held out"):
         given.predict_interval([0], [0])
     with pytest.raises(ValueError, match="`coverage` must be between 0 and 1, found 90"):
@@ -249,11 +261,11 @@ def test_more_entries_are_taken_in_and_old_ones_replaced(table, draws):
     assert completer.completion_.network.shape == (120, 40)
     filled = completer.transform(X)
     assert hidden_error(filled, truth, X) < 0.06
-    a, b = completer.rows_[0], completer.columns_[0]
+    a, b = completer.entries_.rows[0], completer.entries_.columns[0]
     completer.partial_fit_entries([a], [b], [9.0])
-    at = (completer.rows_ == a) & (completer.columns_ == b)
-    assert completer.values_[at].tolist() == [9.0]
-    assert len(completer.values_) == np.sum(~np.isnan(X))
+    at = (completer.entries_.rows == a) & (completer.entries_.columns == b)
+    assert completer.entries_.values[at].tolist() == [9.0]
+    assert len(completer.entries_.values) == np.sum(~np.isnan(X))
     with pytest.raises(ValueError, match="smaller than the fitted table's"):
         completer.partial_fit_entries([0], [0], [1.0], shape=(10, 40))
 
@@ -262,7 +274,7 @@ def test_draws_and_smoothing_are_checked(table):
     for arguments, sentence in (
         ({"draws": -1}, "`draws` must be None or an integer of at least 0, found -1"),
         ({"draws": 5, "depth": 3}, "averages are over depth 2"),
-        ({"draws": 5, "alpha": 0.1}, "averages are over depth 2"),
+        ({"draws": 5, "strength": 0.1}, "averages are over depth 2"),
         ({"draws": 5, "penalty": "flatness"}, "averages are over depth 2"),
         ({"smoothing": 1.5}, "`smoothing` must be between 0 and 1, found 1.5"),
     ):
@@ -287,10 +299,10 @@ def test_new_columns_are_features_too(table):
 def test_the_keys_of_old_entries_do_not_overflow():
     # 60,000 x 60,000 has more entries than a 32-bit integer counts.
     rows, columns = np.array([0, 50_000, 59_999]), np.array([0, 50_000, 1])
-    completer = MatrixCompleter(alpha=0.1, width=1, random_state=0)
+    completer = MatrixCompleter(strength=0.1, width=1, random_state=0)
     completer.fit_entries(rows, columns, np.array([1.0, 2.0, 3.0]), (60_000, 60_000))
     completer.partial_fit_entries([50_000], [50_000], [4.0])
-    assert sorted(completer.values_) == [1.0, 3.0, 4.0]
+    assert sorted(completer.entries_.values) == [1.0, 3.0, 4.0]
 
 
 @pytest.mark.filterwarnings("ignore:.*of X have no observed entry")
@@ -302,7 +314,7 @@ def test_one_entry_first_and_averages_after(table):
     with pytest.raises(ValueError, match="No entries were held out, which intervals need"):
         completer.predict_interval([0], [0])
     completer.partial_fit_entries(rows[1:], columns[1:], X[rows[1:], columns[1:]])
-    assert completer.completion_.draws is not None
+    assert isinstance(completer.completion_, AverageCompletion)
     assert np.isfinite(completer.held_out_error_)
 
 
@@ -312,7 +324,7 @@ def test_values_are_numbers_one_for_each_entry():
     completer = MatrixCompleter(random_state=0, draws=2)
     expected = completer.fit_entries(rows, columns, values, (5, 8)).predict_entries([1], [2])
     narrow = completer.fit_entries(rows, columns, values.astype(np.int8), (5, 8))
-    assert narrow.completion_.draws is not None
+    assert isinstance(narrow.completion_, AverageCompletion)
     np.testing.assert_array_equal(narrow.predict_entries([1], [2]), expected)
     for wrong in (values[:, None], values[1:]):
         with pytest.raises(ValueError, match="give one value for each entry"):
@@ -336,3 +348,45 @@ def test_without_biases_an_unknown_row_has_none(table):
     completer = MatrixCompleter(random_state=0, draws=2, biases=False).fit(X)
     assert not completer.completion_.draws.row_mean[:, -1].any()
     assert not completer.completion_.draws.column_mean[:, -1].any()
+
+
+@pytest.mark.parametrize("draws", [4, 0])
+def test_fits_in_several_threads_at_once_are_what_each_is_alone(table, draws):
+    _, X = table
+
+    def fitted(seed):
+        completer = MatrixCompleter(random_state=seed, draws=draws, width=3, max_sweeps=3)
+        return completer.fit(X[:, :20]).transform(X[:10, :20])
+
+    alone = [fitted(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(fitted, range(4)))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_number_of_blas_threads_is_given_back(table):
+    before = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    with ThreadPoolExecutor(3) as pool:
+        list(
+            pool.map(
+                lambda seed: MatrixCompleter(draws=2, random_state=seed).fit(table[1]), (0, 1, 2)
+            )
+        )
+    after = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert after == before
+
+
+def test_names_of_release_0_1_work_and_say_what_they_are_called_now(table):
+    with pytest.warns(FutureWarning, match="`alpha` is called `strength` now"):
+        old = MatrixCompleter(alpha=0.01, random_state=0).fit(table[1])
+    new = MatrixCompleter(strength=0.01, random_state=0).fit(table[1])
+    np.testing.assert_array_equal(old.transform(table[1]), new.transform(table[1]))
+    for name, value in (
+        ("alpha_", new.strength_),
+        ("rows_", new.entries_.rows),
+        ("columns_", new.entries_.columns),
+        ("values_", new.entries_.values),
+    ):
+        with pytest.warns(FutureWarning, match=f"`{name}` is called"):
+            np.testing.assert_array_equal(getattr(new, name), value)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -37,7 +38,7 @@ def by_index():
 
 @pytest.fixture(scope="module")
 def by_ids():
-    return TripletCompleter(completer=MatrixCompleter(alpha=0.01, random_state=0)).fit(
+    return TripletCompleter(completer=MatrixCompleter(strength=0.01, random_state=0)).fit(
         {"user": np.array([f"ü{i}" for i in ROWS]), "item": COLUMNS, "rating": VALUES}
     )
 
@@ -60,7 +61,7 @@ def again(tmp_path, completer):
         MatrixCompleter(random_state=0),
         MatrixCompleter(penalty="flatness", random_state=0),
         MatrixCompleter(3, WeightDecay(), 0.01, random_state=np.int64(0)),
-        MatrixCompleter(penalty=Flatness(), alpha=np.float64(0.01), width=2, biases=False),
+        MatrixCompleter(penalty=Flatness(), strength=np.float64(0.01), width=2, biases=False),
     ],
     ids=["draws", "path", "depth 3", "no biases"],
 )
@@ -69,7 +70,7 @@ def test_all_that_was_fitted_comes_back_bit_for_bit(tmp_path, completer):
     loaded = again(tmp_path, fitted)
     np.testing.assert_array_equal(loaded.predict_entries(*HOLES), fitted.predict_entries(*HOLES))
     np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
-    if fitted.alpha == "auto":
+    if fitted.strength == "auto":
         np.testing.assert_array_equal(
             loaded.predict_interval(*HOLES), fitted.predict_interval(*HOLES)
         )
@@ -113,7 +114,7 @@ def test_ids_come_back_with_their_type(tmp_path, kind):
     ids = IDS[kind]
     frame = {"user": ids[ROWS], "item": COLUMNS % 2 == 0, "rating": VALUES}
     frame = {name: column[COLUMNS < 2] for name, column in frame.items()}
-    fitted = TripletCompleter(completer=MatrixCompleter(alpha=0.01, random_state=0)).fit(frame)
+    fitted = TripletCompleter(completer=MatrixCompleter(strength=0.01, random_state=0)).fit(frame)
     loaded = again(tmp_path, fitted)
     assert loaded.row_ids_.dtype == fitted.row_ids_.dtype
     assert loaded.row_ids_.tolist() == fitted.row_ids_.tolist()
@@ -124,7 +125,7 @@ def test_ids_come_back_with_their_type(tmp_path, kind):
 @pytest.mark.parametrize("form", [pandas.DataFrame, polars.DataFrame])
 def test_recommendations_come_back_in_the_library_of_the_table(tmp_path, form):
     frame = form({"user": [f"u{i}" for i in ROWS], "item": COLUMNS, "rating": VALUES})
-    fitted = TripletCompleter(completer=MatrixCompleter(alpha=0.01, random_state=0)).fit(frame)
+    fitted = TripletCompleter(completer=MatrixCompleter(strength=0.01, random_state=0)).fit(frame)
     found, expected = again(tmp_path, fitted).recommend(["u3"]), fitted.recommend(["u3"])
     assert type(found) is form
     assert found.equals(expected)
@@ -132,7 +133,7 @@ def test_recommendations_come_back_in_the_library_of_the_table(tmp_path, form):
 
 def test_the_names_of_a_frames_columns_come_back(tmp_path):
     frame = pandas.DataFrame(X, columns=[f"c{j}" for j in range(12)])
-    fitted = MatrixCompleter(alpha=0.01, random_state=0).fit(frame)
+    fitted = MatrixCompleter(strength=0.01, random_state=0).fit(frame)
     loaded = again(tmp_path, fitted)
     assert loaded.feature_names_in_.tolist() == list(frame.columns)
     pandas.testing.assert_frame_equal(
@@ -159,12 +160,12 @@ def test_what_a_file_cannot_hold_is_named_and_nothing_is_written(tmp_path, by_in
         save_model(tmp_path / "m.pkl", by_index)
     with pytest.raises(FileNotFoundError, match="is not a directory"):
         save_model(tmp_path / "none" / "m.safetensors", by_index)
-    random = MatrixCompleter(alpha=0.01, random_state=np.random.RandomState(0)).fit(X)
+    random = MatrixCompleter(strength=0.01, random_state=np.random.RandomState(0)).fit(X)
     with pytest.raises(
         ValueError, match=r"model.random_state is a numpy.*`random_state` as an int"
     ):
         save_model(path, random)
-    completer = TripletCompleter(completer=MatrixCompleter(alpha=0.01))
+    completer = TripletCompleter(completer=MatrixCompleter(strength=0.01))
     for ids, words in (
         ([(k,) for k in ROWS], "Python objects of type tuple"),
         ([k if k % 2 else str(k) for k in ROWS.tolist()], "Python objects of type int, str"),
@@ -287,3 +288,30 @@ def test_any_damage_is_noticed(tmp_path_factory, written, by_ids, data):
         # What the file says is the same, in other words: another escape in its header.
         pair = {"user": ["ü1"], "item": [5]}
         np.testing.assert_array_equal(loaded.predict(pair), by_ids.predict(pair))
+
+
+OLD = Path(__file__).parent / "release_0_1"
+WITH_PATH = ("average", "flattest")
+
+
+@pytest.mark.parametrize("name", [*WITH_PATH, "given", "triplets"])
+def test_models_of_release_0_1_predict_as_they_did(name, tmp_path):
+    """Files and predictions were written by release 0.1; `given` has depth 3 and a given strength."""
+    rows, columns = np.indices((12, 8)).reshape(2, -1)
+    model = load_model(OLD / f"{name}.safetensors")
+    expected = np.load(OLD / "predictions.npz")
+    # The file of this release says the same.
+    save_model(tmp_path / "again.safetensors", model)
+    for one in (model, load_model(tmp_path / "again.safetensors")):
+        if name == "triplets":
+            frame = {"user": np.char.add("u", rows.astype(str)), "item": columns}
+            np.testing.assert_allclose(one.predict(frame), expected[name], rtol=1e-6)
+            continue
+        known = one.entries_
+        X = known.filled(np.full(known.shape, np.nan))
+        np.testing.assert_allclose(one.predict_entries(rows, columns), expected[name], rtol=1e-6)
+        np.testing.assert_allclose(one.transform(X), expected[f"{name}, transformed"], rtol=1e-5)
+        if name in WITH_PATH:
+            np.testing.assert_allclose(
+                one.predict_interval(rows, columns, 0.8), expected[f"{name}, interval"], rtol=1e-5
+            )

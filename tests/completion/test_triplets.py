@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from flatrank import MatrixCompleter, TripletCompleter
+from flatrank.completion import SingleCompletion
 
 FORMS = {
     "dict": dict,
@@ -19,7 +20,7 @@ FORMS = {
     "polars": polars.DataFrame,
     "pyarrow": pyarrow.table,
 }
-COMPLETER = MatrixCompleter(alpha=0.01, random_state=0)
+COMPLETER = MatrixCompleter(strength=0.01, random_state=0)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +170,7 @@ def test_an_unknown_id_is_predicted_from_what_is_known(strength, request):
     ) as caught:
         predicted = fitted.predict(pairs)
     assert len(caught) == 1
-    if fit.draws is None:
+    if isinstance(fit, SingleCompletion):
         expected = fit.mean + np.array([bias[110], row_bias["user 3"], 0])
         np.testing.assert_allclose(predicted, expected)
     # The same as the exact fit of a row without an entry.
@@ -271,8 +272,8 @@ def test_new_entries_and_new_ids_are_taken_in(ratings):
     # A known pair's value is replaced, and counts once.
     pair = {"user": frame["user"][:1], "item": frame["item"][:1]}
     completer.partial_fit(pair | {"rating": [8.0]})
-    assert len(completer.completer_.values_) == len(rows)
-    assert 8.0 in completer.completer_.values_
+    assert len(completer.completer_.entries_.values) == len(rows)
+    assert 8.0 in completer.completer_.entries_.values
     # A hole changes nothing.
     predicted = completer.predict(frame)
     completer.partial_fit(pair | {"rating": [np.nan]})
@@ -316,7 +317,7 @@ def test_holes_are_dropped_but_their_ids_are_learned(ratings):
     }
     with pytest.warns(UserWarning, match="no observed entry"):
         completer = TripletCompleter(completer=COMPLETER).fit(more)
-    assert len(completer.completer_.values_) == len(frame["rating"])
+    assert len(completer.completer_.entries_.values) == len(frame["rating"])
     assert "silent" in completer.row_ids_.tolist()
     assert 999 in completer.column_ids_.tolist()
 

@@ -16,9 +16,10 @@ import numpy as np
 
 with atheris.instrument_imports(include=["flatrank.data", "flatrank.completion._models"]):
     from flatrank import TripletCompleter, load_model, save_model
-    from flatrank.data import Triplets, read_measurements, read_pairs, read_table, write_columns
+    from flatrank.data import read_measurements, read_pairs, read_table, write_columns
+    from flatrank.entries import LongForm
 
-LONG = Triplets("user", "item", "rating")
+LONG = LongForm("user", "item", "rating")
 READERS = {
     0: (".csv", read_table),
     1: (".csv", lambda path: read_table(path, LONG)),

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 
 from flatrank.data import (
     WRITABLE,
-    Triplets,
     atomically,
     check_writable,
     indian_pines,
     read_table,
     write_completed,
 )
+from flatrank.entries import LongForm
 
 X = np.array([[1.5, np.nan, -2.0], [np.nan, 4.0, 5e-7]])
-LONG = Triplets("user", "item", "rating")
+LONG = LongForm("user", "item", "rating")
 
 
 def dense(table):

@@ -1,7 +1,5 @@
 """No compiled program has two loops that do not wait for each other (decision 3)."""
 
-import importlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,21 +76,3 @@ def test_many_recoveries_factorise_one_batch_at_a_time(kind, penalty):
     text = jax.jit(several).lower(jnp.ones((3, A.count))).compile().as_text()
     assert text.count('custom_call_target="lapack_') > 3
     assert independent_factorisations(text) == []
-
-
-@pytest.mark.parametrize("depth", [2, 3])
-def test_alternation_factorises_one_batch_at_a_time(depth, monkeypatch):
-    module = importlib.import_module("flatrank.completion._complete")
-    texts = []
-
-    def spied(*arguments):
-        texts.append(alternate.lower(*arguments).compile().compiled.as_text())
-        return alternate(*arguments)
-
-    alternate = module.alternate
-    monkeypatch.setattr(module, "alternate", spied)
-    rows, columns = np.nonzero(np.random.default_rng(0).random((40, 30)) < 0.5)
-    values = np.sin(rows) * columns
-    module.complete(rows, columns, values, (40, 30), depth=depth, alpha=0.1)
-    assert texts[0].count('custom_call_target="lapack_') > 3
-    assert independent_factorisations(texts[0]) == []

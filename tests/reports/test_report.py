@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flatrank import MatrixCompleter
-from flatrank.data import EntryTable
+from flatrank.entries import Entries
 from flatrank.reports._completion import complete_entries
 from flatrank.reports._demo import sense
 from flatrank.reports._html import Section, write_report
@@ -18,7 +18,7 @@ def completed():
     truth = 10 + rng.standard_normal((200, 1)) @ rng.standard_normal((1, 30))
     X = np.where(rng.random(truth.shape) < 0.4, truth, np.nan)
     return complete_entries(
-        EntryTable.from_array(X), MatrixCompleter(penalty="flatness", random_state=0)
+        Entries.from_array(X), MatrixCompleter(penalty="flatness", random_state=0)
     ), X
 
 
@@ -47,7 +47,7 @@ def test_filled_table_keeps_what_was_observed(completed):
 def test_given_strength_needs_no_path(tmp_path):
     X = np.arange(12.0).reshape(3, 4)
     X[0, 0] = np.nan
-    table = complete_entries(EntryTable.from_array(X), MatrixCompleter(alpha=0.1, random_state=0))
+    table = complete_entries(Entries.from_array(X), MatrixCompleter(strength=0.1, random_state=0))
     assert "held-out error (RMS)" not in dict(table.facts())
     write_report(tmp_path / "r.html", "small", [table.section()])
 

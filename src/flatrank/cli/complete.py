@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from .._renamed import warn_renamed
 from ..completion import MatrixCompleter, save_model
-from ..data import Triplets, check_writable, read_table, write_completed
+from ..data import check_writable, read_table, write_completed
+from ..entries import LongForm
 from ..reports import complete_entries, write_report
 from .screen import console, progress, reports_bad_input, show_facts
 
@@ -40,7 +42,7 @@ def complete(
             "many of depth 2."
         ),
     ] = None,
-    alpha: Annotated[
+    strength: Annotated[
         str, typer.Option(help="Penalty strength, or 'auto' to choose it on held-out entries.")
     ] = "auto",
     row: Annotated[
@@ -67,6 +69,7 @@ def complete(
         typer.Option(help="Also write the model to this .safetensors file, for flatrank predict."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides the held-out entries.")] = 0,
+    alpha: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Fill the holes of a table: numbers in a file, missing where empty, NULL or NaN."""
     named = {"--row": row, "--column": column, "--value": value}
@@ -75,17 +78,20 @@ def complete(
         raise ValueError(
             f"A table in long form needs --row, --column and --value; {', '.join(missing)} missing."
         )
+    if alpha is not None:
+        warn_renamed("--alpha", "--strength")
+        strength = alpha
     check_writable(output)
     if report is not None:
         check_writable(report, (".html",))
     if save is not None:
         check_writable(save, (".safetensors",))
     completer = MatrixCompleter(
-        depth, penalty and penalty.value, _strength(alpha), random_state=seed
+        depth, penalty and penalty.value, _number(strength), random_state=seed
     )
-    triplets = Triplets(row, column, value) if row and column and value else None
+    long_form = LongForm(row, column, value) if row and column and value else None
     with progress(f"reading {input}") as on_step:
-        table = read_table(input, triplets, sql)
+        table = read_table(input, long_form, sql)
         completed = complete_entries(table, completer, on_step)
         on_step(f"writing {output}", 1.0)
         write_completed(output, table, completed.filled)
@@ -102,10 +108,12 @@ def complete(
         console.print(f"Model: {save}")
 
 
-def _strength(alpha: str) -> float | str:
-    if alpha == "auto":
-        return alpha
+def _number(strength: str) -> float | str:
+    if strength == "auto":
+        return strength
     try:
-        return float(alpha)
+        return float(strength)
     except ValueError:
-        raise ValueError(f"--alpha must be 'auto' or a positive number, found {alpha!r}.") from None
+        raise ValueError(
+            f"--strength must be 'auto' or a positive number, found {strength!r}."
+        ) from None

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ..entries import Entries
+
 # A block gathers at most about this many numbers (4 MiB in float32, the size of a cache).
 _BLOCK_NUMBERS = 2**20
 _MOST_BUCKETS = 6
@@ -73,15 +75,20 @@ class LineBuckets(eqx.Module):
 
 
 def line_buckets(
-    lines: np.ndarray,
-    others: np.ndarray,
-    values: np.ndarray,
-    weights: np.ndarray,
-    shape: tuple[int, int],
+    entries: Entries,
+    values: Float[np.ndarray, " N"],
+    weights: Float[np.ndarray, " N"],
+    *,
+    axis: int,
     width: int,
 ) -> LineBuckets:
-    """Group entries (lines_i, others_i) of an axis of shape[0] lines against one of shape[1]."""
-    count, other_count = shape
+    """Group entries by rows (`axis` 0) or columns (1), each with a value and a weight.
+
+    `width` is that of the networks to come: more directions, smaller blocks.
+    """
+    sides = (entries.rows, entries.columns)
+    lines, others = sides[axis], sides[1 - axis]
+    count, other_count = entries.shape[axis], entries.shape[1 - axis]
     # One past the end stands for padding.
     # NumPy sorts small types by counting.
     small = lines.astype(np.min_scalar_type(max(count - 1, 0)))

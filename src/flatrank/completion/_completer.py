@@ -1,39 +1,40 @@
-"""scikit-learn estimators."""
+"""The estimator for tables in the manner of scikit-learn."""
 
+import math
 import warnings
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 from jaxtyping import Array
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._checks import as_shape, require_memory
+from .._progress import OnStep, silent
+from .._renamed import warn_renamed
+from ..entries import Entries
 from ..flatness import trace_of_hessian
 from ..measurements import EntryMeasurements
 from ..network import DeepLinear
 from ..norms import effective_rank, nuclear_norm
-from ..penalties import AbstractPenalty, Flatness, WeightDecay
-from ._buckets import line_buckets
-from ._complete import DEFAULT_WIDTH, averages, complete
+from ..penalties import AbstractPenalty, Flatness, as_penalty
+from ._completion import Completion, Model
 from ._queries import FittedTable
-from .average import folded_in
-from .single import BiasedNetwork, last_layer_problem, solve_lines
+from ._width import DEFAULT_WIDTH
+from .average import AverageCompletion, FactorisationAverage
+from .single import SingleFactorisation
 
-# The smallest standard deviation of values, and one over the largest, that single precision can hold.
-_SMALLEST = 1e-30
-_PENALTIES = {"flatness": Flatness, "weight-decay": WeightDecay}
+_DEPRECATED = "deprecated"
 
 
 class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Fill the holes of a table by a deep matrix factorisation, without choosing a rank.
 
     The model is mean + row bias + column bias + W, W the end-to-end matrix of a deep linear network,
-    fitted to the observed entries with a penalty on its layers (see `flatrank.recover.complete`).
+    fitted to the observed entries with a penalty on its layers (see
+    `flatrank.completion.SingleFactorisation`).
 
     X is an array with NaN for missing, or a scipy.sparse matrix, in which *stored* entries are
     observed (a stored zero is an observed zero) and all others are missing.
@@ -45,10 +46,10 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
     penalty : None | "flatness" | "weight-decay" | Flatness() | WeightDecay(), default None
         The inductive bias: trace of the Hessian, or sum of squares of the layers. None averages over
         the factorisations of depth 2 that could have made the table, drawn by label noise, instead of
-        taking the one of the smallest penalty (flatness where depth or alpha says otherwise): more
+        taking the one of the smallest penalty (flatness where depth or strength says otherwise): more
         accurate, and intervals know which entries are uncertain.
-    alpha : float | "auto", default "auto"
-        Penalty strength: mean square error + alpha * penalty, in the units of X. "auto" chooses it
+    strength : float | "auto", default "auto"
+        Penalty strength: mean square error + strength * penalty, in the units of X. "auto" chooses it
         on held-out entries along a warm-started path; averages are over all strengths.
     draws : int | None, default None
         How many factorisations to average over: 8 to 40, by the number of entries; 0 takes the
@@ -61,7 +62,7 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
     biases : bool, default True
         Whether rows and columns have biases of their own.
     validation_fraction : float, default 0.1
-        Fraction of the observed entries held out when alpha is "auto", for the error (and the
+        Fraction of the observed entries held out when the strength is "auto", for the error (and the
         strength of a single factorisation); all entries take part in the model.
     tolerance : float, default 3e-4
         The last fit of a single factorisation ends when a sweep lowers its objective by less than
@@ -70,22 +71,24 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         The last fit ends after this many sweeps at the latest.
     random_state : int | RandomState | None, default None
         Decides the held-out entries and the random start.
+    alpha : deprecated
+        The name of `strength` in release 0.1.
 
     Attributes
     ----------
     completion_ : Completion
-        The fitted model: `predict(rows, columns)`, `matrix()`, `network`, biases, `path`.
-    alpha_ : float
+        The fitted model: `predict(rows, columns)`, `matrix()`, `network`, biases, `held_out`.
+    strength_ : float
         The penalty strength used.
     held_out_error_ : float
         Root mean square error on the held-out entries; NaN if there were none, as with a given
-        alpha. With draws nothing was chosen on them.
+        strength. With draws nothing was chosen on them.
     effective_rank_, nuclear_norm_, trace_of_hessian_ : float
         Of the network, biases left out; with draws, of the one nearest to their average.
     width_ : int
         Number of directions.
-    rows_, columns_, values_ : arrays (N,)
-        The entries that were fitted.
+    entries_ : Entries
+        What was fitted: `rows`, `columns`, `values`, `shape`.
 
     Examples
     --------
@@ -103,7 +106,7 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         self,
         depth: Any = 2,
         penalty: Any = None,
-        alpha: Any = "auto",
+        strength: Any = "auto",
         *,
         width: Any = None,
         biases: Any = True,
@@ -113,10 +116,11 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         draws: Any = None,
         smoothing: Any = 0.0,
         random_state: Any = None,
+        alpha: Any = _DEPRECATED,
     ):
         self.depth = depth
         self.penalty = penalty
-        self.alpha = alpha
+        self.strength = strength
         self.width = width
         self.biases = biases
         self.validation_fraction = validation_fraction
@@ -125,38 +129,42 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         self.draws = draws
         self.smoothing = smoothing
         self.random_state = random_state
+        self.alpha = alpha
 
     def fit(self, X: Any, y: Any = None) -> "MatrixCompleter":
-        """Fit the model to the observed entries of X, shape (m, n).
+        """Fit the model to the observed entries of X, shape (m, n), or to `Entries`.
 
         Raises ValueError for infinite values, for parameters out of range and for a table without
         an observed entry. Warns about rows and columns without one, which are completed from the
         statistics of the others.
         """
         del y
+        if isinstance(X, Entries):
+            return self._fitted(X)
         X = self._validated(X, reset=True)
-        rows, columns, values = _observed(X)
-        if len(values) == 0:
+        entries = Entries.from_array(X)
+        if len(entries) == 0:
             raise ValueError(
                 f"X has no observed entry (all {X.shape[0]} x {X.shape[1]} are missing): "
                 "there is nothing to complete it from."
             )
-        return self.fit_entries(rows, columns, values, X.shape)
+        return self._fitted(entries)
 
     def fit_entries(
         self,
-        rows: np.ndarray,
-        columns: np.ndarray,
-        values: np.ndarray,
+        rows: Any,
+        columns: Any,
+        values: Any,
         shape: tuple[int, int],
-        on_step: Any = None,
+        *,
+        on_step: OnStep = silent,
     ) -> "MatrixCompleter":
         """Fit the model to values at (rows_i, columns_i) of a table of a given shape.
 
         `on_step(what, fraction done)` is called as the work proceeds. Raises as `fit` does, and
         ValueError for indices out of range or an entry given twice.
         """
-        return self._fitted(rows, columns, values, shape, on_step, None)
+        return self._fitted(Entries(rows, columns, values, shape), on_step)
 
     def partial_fit_entries(
         self, rows: Any, columns: Any, values: Any, shape: tuple[int, int] | None = None
@@ -169,99 +177,89 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         `fit_entries` does.
         """
         check_is_fitted(self)
-        old = self.completion_.network.shape
-        new = [np.asarray(rows), np.asarray(columns), _as_values(values, np.shape(rows))]
+        m, n = self.completion_.shape
         if shape is None:
-            largest = (int(x.max()) + 1 if x.size else 0 for x in new[:2])
-            m, n = (max(size, most) for size, most in zip(old, largest, strict=True))
+            largest = (int(x.max()) + 1 if x.size else 0 for x in map(np.asarray, (rows, columns)))
+            shape = max(m, next(largest)), max(n, next(largest))
         else:
-            m, n = as_shape(shape)
-        if m < old[0] or n < old[1]:
-            raise ValueError(f"`shape` is {(m, n)}, smaller than the fitted table's {old}.")
+            shape = as_shape(shape)
+        if shape[0] < m or shape[1] < n:
+            raise ValueError(f"`shape` is {shape}, smaller than the fitted table's {(m, n)}.")
         # Checked alone first: among themselves, new entries must differ.
-        EntryMeasurements(new[0], new[1], (m, n))
-        old_keys, new_keys = (
-            i.astype(np.int64) * n + j for i, j in ((self.rows_, self.columns_), new[:2])
-        )
-        kept = ~np.isin(old_keys, new_keys)
-        rows, columns, values = (
-            np.concatenate([x[kept], y])
-            for x, y in zip((self.rows_, self.columns_, self.values_), new, strict=True)
-        )
-        return self._fitted(rows, columns, values, (m, n), None, self.completion_)
+        new = Entries(rows, columns, values, shape)
+        return self._fitted(self.entries_.updated(new), before=self.completion_)
 
     def _fitted(
-        self, rows: Any, columns: Any, values: Any, shape: Any, on_step: Any, before: Any
+        self, entries: Entries, on_step: OnStep = silent, before: Completion | None = None
     ) -> "MatrixCompleter":
-        penalty = self._checked_parameters()
-        m, n = as_shape(shape)
-        values = _as_values(values, np.shape(rows))
+        model = self._model(entries, before)
+        m, n = entries.shape
         # Two layouts with an index, a value and a weight per entry, padded by half; the factors.
         width = min(m, n, self.width or DEFAULT_WIDTH)
         require_memory(
-            100 * len(values) + 40 * (m + n) * (width + 1),
-            f"Fitting {len(values)} entries of a {m} x {n} table",
+            100 * len(entries) + 40 * (m + n) * (width + 1),
+            f"Fitting {len(entries)} entries of a {m} x {n} table",
             "use a smaller `width` or fewer rows",
         )
-        if not np.isfinite(values).all():
-            raise ValueError(
-                f"`values` has {np.sum(~np.isfinite(values))} NaN or infinite value(s): remove them."
-            )
-        with np.errstate(over="ignore"):
-            deviation = np.std(values, dtype=np.float64)
-        if np.ptp(values) > 0 and not _SMALLEST <= deviation <= 1 / _SMALLEST:
-            raise ValueError(
-                f"`values` have a standard deviation of {deviation:.3g}, out of the range of single "
-                "precision: multiply or divide them by a constant first."
-            )
-        A = EntryMeasurements(rows, columns, shape)
-        rows, columns = np.asarray(A.rows), np.asarray(A.columns)
-        for name, indices, size in zip(("row", "column"), (rows, columns), A.shape, strict=True):
-            empty = np.sum(np.bincount(indices, minlength=size) == 0)
+        for name, empty in zip(("row", "column"), entries.empty_lines(), strict=True):
             if empty:
                 warnings.warn(
                     f"{empty} {name}(s) of X have no observed entry: they are completed from the "
                     f"statistics of the others.",
-                    stacklevel=2,
+                    stacklevel=3,
                 )
-        self.n_features_in_ = A.shape[1]
-        if len(getattr(self, "feature_names_in_", ())) not in (0, A.shape[1]):
+        self.n_features_in_ = n
+        if len(getattr(self, "feature_names_in_", ())) not in (0, n):
             del self.feature_names_in_
-        alpha, start = self.alpha, None
-        if before is not None:
-            start = before.draws
-            if not averages(self.depth, penalty, self.alpha, self.draws):
-                alpha = before.alpha
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
-        self.completion_ = complete(
-            rows,
-            columns,
-            values,
-            A.shape,
-            self.depth,
-            penalty,
-            alpha,
-            self.width,
-            self.biases,
-            self.validation_fraction,
-            seed,
-            self.tolerance,
-            self.max_sweeps,
-            on_step,
-            self.draws,
-            self.smoothing,
-            start,
-        )
+        self.completion_ = model.fit(entries, on_step)
         network = self.completion_.network
-        self.alpha_ = self.completion_.alpha
+        self.strength_ = self.completion_.strength
         self.held_out_error_ = self.completion_.held_out_error
         self.effective_rank_, self.nuclear_norm_, self.trace_of_hessian_ = (
-            float(fact) for fact in _facts(network, A)
+            float(fact) for fact in _facts(network, entries.measurements)
         )
-        self.n_observed_ = len(values)
+        self.n_observed_ = len(entries)
         self.width_ = network.width
-        self.rows_, self.columns_, self.values_ = rows, columns, values
+        self.entries_ = entries
         return self
+
+    def _model(self, entries: Entries, before: Completion | None) -> Model:
+        """The model that the parameters ask for; with `before`, as what goes on from it.
+
+        Raises TypeError or ValueError for parameters out of range.
+        """
+        penalty, strength = self._checked_parameters()
+        averaged = self.draws != 0 and self.depth == 2 and penalty is None and strength == "auto"
+        if self.draws and not averaged:
+            raise ValueError(
+                f"`draws` is {self.draws}, and averages are over depth 2, all strengths and no one "
+                'penalty: use depth=2, strength="auto" and penalty=None, or draws=None.'
+            )
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        # Where nothing varies there is nothing to average over.
+        if averaged and not entries.constant:
+            return FactorisationAverage(
+                draws=self.draws,
+                width=self.width,
+                biases=self.biases,
+                validation_fraction=self.validation_fraction,
+                seed=seed,
+                start=before.draws if isinstance(before, AverageCompletion) else None,
+            )
+        if before is not None and not averaged:
+            strength = before.strength
+        return SingleFactorisation(
+            depth=self.depth,
+            penalty=penalty or Flatness(),
+            strength=strength,
+            width=self.width,
+            biases=self.biases,
+            smoothing=self.smoothing,
+            validation_fraction=self.validation_fraction,
+            tolerance=self.tolerance,
+            max_sweeps=self.max_sweeps,
+            seed=seed,
+        )
 
     def transform(self, X: Any) -> np.ndarray:
         """X with its holes filled, shape (rows of X, n); observed entries are kept.
@@ -277,9 +275,8 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         require_memory(
             16 * count * n, f"The completed {count} x {n} table", "transform fewer rows at a time"
         )
-        rows, columns, values = _observed(X)
-        filled = self._fold_in(rows, columns, values, count)
-        filled[rows, columns] = values
+        entries = Entries.from_array(X)
+        filled = entries.filled(self.completion_.fold_in(entries))
         return filled.astype(X.dtype, copy=False)
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -289,50 +286,14 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         """
         del y
         check_is_fitted(self)
-        X = self._validated(X, reset=False)
-        rows, columns, values = _observed(X)
-        if len(values) == 0:
+        entries = Entries.from_array(self._validated(X, reset=False))
+        if len(entries) == 0:
             raise ValueError("X has no observed entry: there is nothing to score.")
         random = check_random_state(self.random_state)
-        hidden = random.permutation(len(values)) < max(1, len(values) // 10)
-        filled = self._fold_in(rows[~hidden], columns[~hidden], values[~hidden], X.shape[0])
-        return -float(np.sqrt(np.mean((filled[rows, columns] - values)[hidden] ** 2)))
-
-    def _fold_in(
-        self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, count: int
-    ) -> np.ndarray:
-        """The model's values on `count` rows of which some entries are known, (count, n), float64."""
-        fitted = self.completion_
-        n = fitted.network.shape[1]
-        # In the units of the fit, of which the penalty of the biases is part.
-        scale = fitted.spread
-        unit = ((values - fitted.mean) / scale).astype(np.float32)
-        if fitted.draws is not None:
-            filled = folded_in(fitted.draws, rows, columns, unit, count, self.biases)
-            return fitted.mean + scale * filled
-        penalty = self._checked_parameters() or Flatness()
-        weights = np.ones(len(unit), np.float32)
-        width = fitted.network.width
-        lines = line_buckets(rows, columns, unit, weights, (count, n), width)
-        network = fitted.network.scaled(1 / scale)
-        model = BiasedNetwork(
-            network,
-            jnp.zeros(network.shape[0], jnp.float32),
-            jnp.asarray(fitted.column_bias / scale, jnp.float32),
-        )
-        strength = fitted.alpha * scale ** (penalty.degree(self.depth) - 2)
-        problem = last_layer_problem(
-            model,
-            penalty,
-            jnp.float32(strength),
-            jnp.float32(self.n_observed_),
-            self.biases,
-            self.smoothing,
-        )
-        solved = np.asarray(solve_lines(lines, problem), np.float64) * scale
-        below = np.asarray(problem.features[:-1, :-1], np.float64)
-        bias = solved[:, -1:] if self.biases else 0.0
-        return solved[:, :-1] @ below.T + bias + fitted.column_bias[None] + fitted.mean
+        hidden = random.permutation(len(entries)) < max(1, len(entries) // 10)
+        filled = self.completion_.fold_in(entries.only(~hidden))
+        errors = (filled[entries.rows, entries.columns] - entries.values)[hidden]
+        return -float(np.sqrt(np.mean(errors**2)))
 
     def _validated(self, X: Any, reset: bool) -> Any:
         if isinstance(X, np.ma.MaskedArray):
@@ -346,44 +307,48 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
             ensure_all_finite="allow-nan",
         )
 
-    def _checked_parameters(self) -> AbstractPenalty | None:
-        penalty = self.penalty
-        if isinstance(penalty, str):
-            if penalty not in _PENALTIES:
-                raise ValueError(
-                    f"`penalty` must be one of {sorted(_PENALTIES)}, found {penalty!r}."
-                )
-            penalty = _PENALTIES[penalty]()
+    def _checked_parameters(self) -> tuple[AbstractPenalty | None, Any]:
+        """The penalty and the strength, checked with all other parameters."""
+        penalty = None if self.penalty is None else as_penalty(self.penalty)
         for name, low in (("depth", 2), ("width", 1), ("max_sweeps", 1)):
             value = getattr(self, name)
             if name == "width" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
                 raise ValueError(f"`{name}` must be an integer of at least {low}, found {value!r}.")
-        if self.alpha != "auto" and not (
-            isinstance(self.alpha, int | float | np.number) and 0 < self.alpha < np.inf
+        strength = self.strength
+        if not (isinstance(self.alpha, str) and self.alpha == _DEPRECATED):
+            warn_renamed("`alpha`", "`strength`", stacklevel=5)
+            strength = self.alpha
+        if not (isinstance(strength, str) and strength == "auto") and not (
+            _is_number(strength) and 0 < strength < np.inf
         ):
             raise ValueError(
-                f"`alpha` must be 'auto' or a positive number, found {self.alpha!r}; to interpolate "
+                f"`strength` must be 'auto' or a positive number, found {strength!r}; to interpolate "
                 "the entries exactly use `flatrank.recover`."
             )
-        if not (isinstance(self.smoothing, int | float | np.number) and 0 <= self.smoothing <= 1):
+        if not (_is_number(self.smoothing) and 0 <= self.smoothing <= 1):
             raise ValueError(f"`smoothing` must be between 0 and 1, found {self.smoothing!r}.")
-        if not 0 < self.validation_fraction < 1:
+        if not (_is_number(self.validation_fraction) and 0 < self.validation_fraction < 1):
             raise ValueError(
                 f"`validation_fraction` must be between 0 and 1, found {self.validation_fraction!r}."
             )
+        if not _is_number(self.tolerance):
+            raise ValueError(f"`tolerance` must be a number, found {self.tolerance!r}.")
+        if not isinstance(self.biases, bool | np.bool_):
+            raise ValueError(f"`biases` must be True or False, found {self.biases!r}.")
         draws = self.draws
         if draws is not None and (
             isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 0
         ):
             raise ValueError(f"`draws` must be None or an integer of at least 0, found {draws!r}.")
-        if draws and not averages(self.depth, penalty, self.alpha, draws):
-            raise ValueError(
-                f"`draws` is {draws}, and averages are over depth 2, all strengths and no one penalty: "
-                'use depth=2, alpha="auto" and penalty=None, or draws=None.'
-            )
-        return penalty
+        return penalty, strength
+
+    @property
+    def alpha_(self) -> float:
+        """The name of `strength_` in release 0.1."""
+        warn_renamed("`alpha_`", "`strength_`")
+        return self.strength_
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -393,31 +358,15 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         return tags
 
 
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, int | float | np.integer | np.floating)
+        and not isinstance(value, bool)
+        and not math.isnan(value)
+    )
+
+
 @eqx.filter_jit
 def _facts(network: DeepLinear, A: EntryMeasurements) -> tuple[Array, Array, Array]:
     """Effective rank, nuclear norm, trace of the Hessian: one program instead of dozens."""
     return effective_rank(network), nuclear_norm(network), trace_of_hessian(network, A)
-
-
-def _as_values(values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Values as floating-point numbers, one for each index."""
-    values = np.asarray(values)
-    values = np.asarray(values, np.float32 if values.dtype == np.float32 else np.float64)
-    if values.shape != shape:
-        raise ValueError(
-            f"`values` has the shape {values.shape} and `rows` the shape {shape}: give one value for "
-            "each entry."
-        )
-    return values
-
-
-def _observed(X: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, columns and values of the observed entries, row by row."""
-    if scipy.sparse.issparse(X):
-        coo = X.tocoo()
-        known = ~np.isnan(coo.data)
-        rows, columns, values = coo.row[known], coo.col[known], coo.data[known]
-        order = np.lexsort((columns, rows))
-        return rows[order], columns[order], values[order]
-    rows, columns = np.nonzero(~np.isnan(X))
-    return rows, columns, X[rows, columns]

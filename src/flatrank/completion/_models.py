@@ -19,14 +19,18 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._checks import require_memory
 from ..data import FrameForm, Ids, atomically, check_writable
+from ..entries import Entries
 from ..penalties import Flatness, WeightDecay
-from ._complete import Completion
 from ._completer import MatrixCompleter
+from ._models_of_0_1 import migrated
 from ._triplets import TripletCompleter
+from .average import AverageCompletion
+from .single import SingleCompletion
 
-_FORMAT, _VERSION = "flatrank model", 1
+_FORMAT, _VERSION = "flatrank model", 2
 _SUFFIX = ".safetensors"
 Completer = MatrixCompleter | TripletCompleter
+_COMPLETIONS = (SingleCompletion, AverageCompletion)
 
 
 def save_model(path: str | Path, completer: Completer) -> None:
@@ -79,7 +83,10 @@ def load_model(path: str | Path) -> Completer:
     if metadata.get("sha256") != _digest(model, tensors):
         raise ValueError(f"{path} is damaged, its checksum differs: save the model again.")
     try:
-        completer = _decoded(json.loads(model), tensors)
+        described = json.loads(model)
+        if metadata["version"] == "1":
+            described = migrated(described, tensors)
+        completer = _decoded(described, tensors)
         check_is_fitted(completer)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         raise ValueError(
@@ -117,7 +124,7 @@ def _digest(model: str, tensors: dict[str, np.ndarray]) -> str:
 def _records() -> dict[str, type]:
     """The classes that a file may name: the completers, and the records that they are made of.
 
-    These are found by the annotations of `Completion`, so that a new field needs nothing here.
+    These are found by the annotations of their fields, so that a new field needs nothing here.
     """
     found: dict[str, type] = {}
 
@@ -130,7 +137,7 @@ def _records() -> dict[str, type]:
         for part in typing.get_type_hints(kind).values():
             visit(part)
 
-    for kind in (Completion, Flatness, WeightDecay, Ids, FrameForm):
+    for kind in (*_COMPLETIONS, Entries, Flatness, WeightDecay, Ids, FrameForm):
         visit(kind)
     return found | {kind.__name__: kind for kind in typing.get_args(Completer)}
 

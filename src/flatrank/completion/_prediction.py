@@ -48,7 +48,7 @@ def predict_pairs(
         predict = partial(model.predict_entries, rows, columns)
         predict_interval = partial(model.predict_interval, rows, columns)
     predicted = predict()
-    if not len(fitted.completion_.held_residuals):
+    if not len(fitted.completion_.held_out):
         warnings.warn(
             "No entries were held out of this model, which intervals need: lower and upper are left "
             "empty.",

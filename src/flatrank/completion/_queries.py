@@ -7,17 +7,18 @@ import scipy.sparse
 from sklearn.utils.validation import check_is_fitted
 
 from .._checks import positive_integer
-from ._complete import Completion
+from .._renamed import warn_renamed
+from ..entries import Entries
+from ._completion import Completion
 
 _ROWS_AT_ONCE = 256
 
 
 class FittedTable:
-    """Questions to an estimator with a `completion_`, of entries (`rows_`, `columns_`)."""
+    """Questions to an estimator with a `completion_` of its `entries_`."""
 
     completion_: Completion
-    rows_: np.ndarray
-    columns_: np.ndarray
+    entries_: Entries
 
     def predict_entries(self, rows: Any, columns: Any) -> np.ndarray:
         """The model's values at (rows_i, columns_i) of the fitted table, shape (N,).
@@ -42,10 +43,10 @@ class FittedTable:
         if not 0 < coverage < 1:
             raise ValueError(f"`coverage` must be between 0 and 1, found {coverage!r}.")
         pairs = self._pairs(rows, columns)
-        if not len(self.completion_.held_residuals):
+        if not len(self.completion_.held_out):
             raise ValueError(
                 "No entries were held out, which intervals need: fit two entries or more with "
-                'alpha="auto" (a single factorisation anew, not by a partial fit).'
+                'strength="auto" (a single factorisation anew, not by a partial fit).'
             )
         return self.completion_.interval(*pairs, coverage)
 
@@ -61,11 +62,12 @@ class FittedTable:
         check_is_fitted(self)
         n = positive_integer(n, "n")
         rows = self._indices(rows, "rows", 0)
-        width = self.completion_.network.shape[1]
+        width = self.completion_.shape[1]
         best = np.full((len(rows), n), -1)
         scores = np.full((len(rows), n), np.nan)
-        entries = np.ones(len(self.rows_), bool), (self.rows_, self.columns_)
-        seen = scipy.sparse.csr_array(entries, shape=self.completion_.network.shape)
+        fitted = self.entries_
+        known = np.ones(len(fitted), bool), (fitted.rows, fitted.columns)
+        seen = scipy.sparse.csr_array(known, shape=self.completion_.shape)
         for begin in range(0, len(rows), _ROWS_AT_ONCE):
             part = slice(begin, begin + _ROWS_AT_ONCE)
             values = self.completion_.rows_of_matrix(rows[part])
@@ -88,7 +90,7 @@ class FittedTable:
         return pair
 
     def _indices(self, indices: Any, name: str, axis: int) -> np.ndarray:
-        array, size = np.asarray(indices), self.completion_.network.shape[axis]
+        array, size = np.asarray(indices), self.completion_.shape[axis]
         if array.size == 0:
             return np.zeros(0, int)
         if array.dtype.kind not in "iu" or array.ndim != 1:
@@ -105,3 +107,21 @@ class FittedTable:
                 f"of the fitted table: use {remedy} for new {name}."
             )
         return array
+
+    @property
+    def rows_(self) -> np.ndarray:
+        """The name of `entries_.rows` in release 0.1."""
+        warn_renamed("`rows_`", "`entries_.rows`")
+        return self.entries_.rows
+
+    @property
+    def columns_(self) -> np.ndarray:
+        """The name of `entries_.columns` in release 0.1."""
+        warn_renamed("`columns_`", "`entries_.columns`")
+        return self.entries_.columns
+
+    @property
+    def values_(self) -> np.ndarray:
+        """The name of `entries_.values` in release 0.1."""
+        warn_renamed("`values_`", "`entries_.values`")
+        return self.entries_.values

@@ -9,14 +9,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._checks import positive_integer
 from ..data import (
-    EntryTable,
     FrameForm,
     Ids,
-    Triplets,
     columns_of,
     number_entries,
     require_ids,
 )
+from ..entries import Entries, LongForm
 from ._completer import MatrixCompleter
 
 
@@ -66,7 +65,7 @@ class TripletCompleter(BaseEstimator):
         self.row = row
         self.column = column
         self.value = value
-        # Made here, so that `set_params(completer__alpha=...)` has something to set, and not in the
+        # Made here, so that `set_params(completer__strength=...)` has something to set, and not in the
         # signature, where all would share it.
         self.completer = MatrixCompleter() if completer is None else completer
 
@@ -79,17 +78,14 @@ class TripletCompleter(BaseEstimator):
         del y
         names = self._names()
         columns, form = columns_of(frame, (names.row, names.column, names.value))
-        entries = number_entries(columns, names)
-        if len(entries.values) == 0:
+        entries, ids = number_entries(columns, names)
+        if len(entries) == 0:
             raise ValueError(
                 f"The table has no value in column {names.value!r} (of {len(columns[names.value])} "
                 "line(s)): there is nothing to complete it from."
             )
-        shape = len(entries.row_ids), len(entries.column_ids)
-        self.completer_ = clone(self.completer).fit_entries(
-            entries.rows, entries.columns, entries.values, shape
-        )
-        self.ids_ = (entries.row_ids, entries.column_ids)
+        self.completer_ = clone(self.completer).fit(entries)
+        self.ids_ = ids
         self.form_ = form
         return self
 
@@ -103,21 +99,20 @@ class TripletCompleter(BaseEstimator):
             return self.fit(frame, y)
         names = self._names()
         columns, _ = columns_of(frame, (names.row, names.column, names.value))
-        entries = number_entries(columns, names, *self.ids_)
-        shape = len(entries.row_ids), len(entries.column_ids)
-        if len(entries.values):
+        entries, ids = number_entries(columns, names, *self.ids_)
+        if len(entries):
             self.completer_.partial_fit_entries(
-                entries.rows, entries.columns, entries.values, shape
+                entries.rows, entries.columns, entries.values, entries.shape
             )
-            self.ids_ = (entries.row_ids, entries.column_ids)
+            self.ids_ = ids
         return self
 
     @classmethod
-    def from_table(cls, table: EntryTable, completer: MatrixCompleter) -> "TripletCompleter":
+    def from_table(cls, table: Entries, completer: MatrixCompleter) -> "TripletCompleter":
         """The completer of a table in long form whose entries `completer` has been fitted to."""
-        if table.triplets is None or table.row_names is None or table.column_names is None:
+        if table.long_form is None or table.row_names is None or table.column_names is None:
             raise ValueError("`table` is not in long form: save the completer itself.")
-        names = table.triplets
+        names = table.long_form
         made = cls(names.row, names.column, names.value, clone(completer))
         made.completer_ = completer
         made.ids_ = (Ids(table.row_names), Ids(table.column_names))
@@ -168,11 +163,11 @@ class TripletCompleter(BaseEstimator):
                 if (row_known and column_known) or not lines.any():
                     continue
                 beside = fitted.completion_.predict_partly(
-                    np.where(row_known, fitted.rows_, -1),
-                    np.where(column_known, fitted.columns_, -1),
+                    np.where(row_known, fitted.entries_.rows, -1),
+                    np.where(column_known, fitted.entries_.columns, -1),
                 )
                 low, high = np.quantile(
-                    fitted.values_ - beside, [(1 - coverage) / 2, (1 + coverage) / 2]
+                    fitted.entries_.values - beside, [(1 - coverage) / 2, (1 + coverage) / 2]
                 )
                 centre = fitted.completion_.predict_partly(rows[lines], columns[lines])
                 lower[lines], upper[lines] = centre + low, centre + high
@@ -249,7 +244,7 @@ class TripletCompleter(BaseEstimator):
                 stacklevel=stacklevel,
             )
 
-    def _names(self) -> Triplets:
+    def _names(self) -> LongForm:
         names = {"row": self.row, "column": self.column, "value": self.value}
         for parameter, name in names.items():
             if not isinstance(name, str):
@@ -258,7 +253,7 @@ class TripletCompleter(BaseEstimator):
             raise ValueError(f"`row`, `column` and `value` must be three names, found {names}.")
         if not isinstance(self.completer, MatrixCompleter):
             raise ValueError(f"`completer` must be a MatrixCompleter, found {self.completer!r}.")
-        return Triplets(self.row, self.column, self.value)
+        return LongForm(self.row, self.column, self.value)
 
 
 def _family(ids: np.ndarray) -> str:

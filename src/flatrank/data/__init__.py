@@ -12,8 +12,6 @@ from ._pairs import read_pairs as read_pairs
 from ._readers import READABLE as READABLE
 from ._readers import read_table as read_table
 from ._real import indian_pines as indian_pines
-from ._table import EntryTable as EntryTable
-from ._table import Triplets as Triplets
 from ._writers import WRITABLE as WRITABLE
 from ._writers import atomically as atomically
 from ._writers import check_writable as check_writable

@@ -2,45 +2,35 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..entries import Entries, LongForm
 from ._ids import Ids, is_missing, missing_ids
-from ._table import Triplets
 
 _NO_IDS = Ids(np.empty(0))
 
 
-@dataclass(frozen=True)
-class NumberedEntries:
-    """Values (N,) at (rows_i, columns_i), and the ids that these numbers stand for."""
-
-    rows: np.ndarray
-    columns: np.ndarray
-    values: np.ndarray
-    row_ids: Ids
-    column_ids: Ids
-
-
 def number_entries(
     columns: Mapping[str, np.ndarray],
-    triplets: Triplets,
+    names: LongForm,
     row_ids: Ids = _NO_IDS,
     column_ids: Ids = _NO_IDS,
     source: str = "The table",
-) -> NumberedEntries:
-    """The entries of a table in long form; ids that are not among the known ones get new numbers.
+) -> tuple[Entries, tuple[Ids, Ids]]:
+    """The entries of a table in long form, and the ids of its rows and columns.
+
+    Ids that are not among the known ones get new numbers.
 
     A line without a value (NaN, None) is a hole: its ids count, and it is no entry.
 
     Raises ValueError for missing ids, a pair of ids that appears twice, and values that are not
     numbers or infinite.
     """
-    values = real_values(columns[triplets.value], triplets.value, source)
+    values = real_values(columns[names.value], names.value, source)
     numbers, ids = [], []
-    for name, known in ((triplets.row, row_ids), (triplets.column, column_ids)):
+    for name, known in ((names.row, row_ids), (names.column, column_ids)):
         given = columns[name]
         require_ids(given, name, source)
         try:
@@ -57,15 +47,16 @@ def number_entries(
         numbers.append(found)
         ids.append(extended)
     rows, cols = numbers
-    _require_distinct(rows, cols, columns, triplets, len(ids[1]), source)
+    _require_distinct(rows, cols, columns, names, len(ids[1]), source)
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
         raise ValueError(
-            f"{source}: column {triplets.value!r} has {len(infinite)} infinite value(s), the first for "
-            f"{_pair(columns, triplets, int(infinite[0]))}: leave them empty if they are missing."
+            f"{source}: column {names.value!r} has {len(infinite)} infinite value(s), the first for "
+            f"{_pair(columns, names, int(infinite[0]))}: leave them empty if they are missing."
         )
     known = ~np.isnan(values)
-    return NumberedEntries(rows[known], cols[known], values[known], *ids)
+    entries = Entries(rows[known], cols[known], values[known], (len(ids[0]), len(ids[1])))
+    return entries, (ids[0], ids[1])
 
 
 def require_ids(ids: np.ndarray, name: str, source: str = "The table") -> None:
@@ -110,7 +101,7 @@ def _require_distinct(
     rows: np.ndarray,
     columns: np.ndarray,
     given: Mapping[str, np.ndarray],
-    triplets: Triplets,
+    names: LongForm,
     count: int,
     source: str,
 ) -> None:
@@ -122,14 +113,14 @@ def _require_distinct(
         times = int(np.sum(pair == pair[first]))
         pairs = len(np.unique(pair[again]))
         raise ValueError(
-            f"{source}: {_pair(given, triplets, first)} appear together {times} times ({pairs} such "
+            f"{source}: {_pair(given, names, first)} appear together {times} times ({pairs} such "
             "pair(s)): keep one of each, or average them."
         )
 
 
-def _pair(columns: Mapping[str, np.ndarray], triplets: Triplets, line: int) -> str:
+def _pair(columns: Mapping[str, np.ndarray], names: LongForm, line: int) -> str:
     told = (
         f"{name} {columns[name][line : line + 1].tolist()[0]!r}"
-        for name in (triplets.row, triplets.column)
+        for name in (names.row, names.column)
     )
     return " and ".join(told)

@@ -1,4 +1,4 @@
-"""Tables with holes from files and databases; wide, or long triplets."""
+"""Tables with holes from files and databases; wide, or long long_form."""
 
 from functools import partial
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse
 
 from .._checks import require_memory
+from ..entries import Entries, LongForm
 from ._arrays import numpy_reads
 from ._sources import (
     DATABASES,
@@ -17,18 +18,17 @@ from ._sources import (
     quoted,
     selectable,
 )
-from ._table import EntryTable, Triplets
 
 READABLE = (".npy", ".npz", ".csv", ".tsv", ".parquet", *DATABASES)
 
 
 def read_table(
-    path: str | Path, triplets: Triplets | None = None, sql: str | None = None
-) -> EntryTable:
+    path: str | Path, long_form: LongForm | None = None, sql: str | None = None
+) -> Entries:
     """The observed entries of a table in a file, or of what a query selects from it.
 
     Wide tables have one line per row; an empty cell, NULL or NaN is missing; a .csv may have a line
-    of names first. With `triplets` each line is one entry and its two ids; a line without a value
+    of names first. With `long_form` each line is one entry and its two ids; a line without a value
     is a missing entry. A .npz holds one array, or a scipy.sparse matrix whose stored entries are
     observed. A database (.sqlite, .db, .duckdb) has one table, or `sql` says what to read from it;
     `sql` may also select from `input`, which is a .csv, .tsv or .parquet file.
@@ -39,17 +39,17 @@ def read_table(
     path = existing(path, READABLE)
     kind = path.suffix.lower()
     require_memory(2 * path.stat().st_size, f"Reading {path}", "split the file")
-    if triplets is not None:
+    if long_form is not None:
         if sql is None and kind in (".npy", ".npz"):
             raise ValueError(
-                f"{path} is an array, which has no columns named {triplets.row!r}, "
-                f"{triplets.column!r}, {triplets.value!r}: leave out --row, --column and --value."
+                f"{path} is an array, which has no columns named {long_form.row!r}, "
+                f"{long_form.column!r}, {long_form.value!r}: leave out --row, --column and --value."
             )
-        return _read_triplets(path, triplets, sql).checked(str(path))
+        return _read_triplets(path, long_form, sql)
     if sql is not None or kind in (".parquet", *DATABASES):
-        return _read_columns(path, sql).checked(str(path))
+        return _read_columns(path, sql)
     readers = {".npy": _read_npy, ".npz": _read_npz}
-    return readers.get(kind, _read_csv)(path).checked(str(path))
+    return readers.get(kind, _read_csv)(path)
 
 
 def existing(path: str | Path, suffixes: tuple[str, ...]) -> Path:
@@ -64,11 +64,11 @@ def existing(path: str | Path, suffixes: tuple[str, ...]) -> Path:
     return path
 
 
-def _read_npy(path: Path) -> EntryTable:
-    return EntryTable.from_array(_load_array(path))
+def _read_npy(path: Path) -> Entries:
+    return _from_array(_load_array(path), path)
 
 
-def _read_npz(path: Path) -> EntryTable:
+def _read_npz(path: Path) -> Entries:
     with numpy_reads(path), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         names = archive.files
         stored = array = None
@@ -79,12 +79,13 @@ def _read_npz(path: Path) -> EntryTable:
     if stored is not None:
         known = ~np.isnan(stored.data.astype(float))
         data = stored.data[known].astype(float)
-        return EntryTable(stored.row[known], stored.col[known], data, tuple(stored.shape))
+        _require_finite(stored.row[known], stored.col[known], data, path)
+        return Entries(stored.row[known], stored.col[known], data, tuple(stored.shape))
     if array is None:
         raise ValueError(
             f"{path} holds {len(names)} arrays ({', '.join(names)}): store one table in it."
         )
-    return EntryTable.from_array(_checked_array(array, path))
+    return _from_array(_checked_array(array, path), path)
 
 
 def _load_array(path: Path) -> np.ndarray:
@@ -106,7 +107,7 @@ def _checked_array(array: np.ndarray, path: Path) -> np.ndarray:
     return np.asarray(array, np.float64)
 
 
-def _read_csv(path: Path) -> EntryTable:
+def _read_csv(path: Path) -> Entries:
     delimiter, first = first_line(path)
     header = not all(_is_cell(cell) for cell in first)
     if header and not all(name.strip() for name in first):
@@ -145,10 +146,10 @@ def _read_csv(path: Path) -> EntryTable:
                 )
         fetched = fetch(connection, path, f"SELECT {casts} FROM {source}").fetchnumpy()
     array = np.stack([_filled(fetched[name]) for name in names], axis=1)
-    return EntryTable.from_array(array, np.asarray(first) if header else None)
+    return _from_array(array, path, np.asarray(first) if header else None)
 
 
-def _read_columns(path: Path, sql: str | None) -> EntryTable:
+def _read_columns(path: Path, sql: str | None) -> Entries:
     with selectable(path, sql) as (connection, source):
         query = f"SELECT * FROM {source}"
         described = fetch(connection, path, f"DESCRIBE {query}").fetchall()
@@ -161,19 +162,19 @@ def _read_columns(path: Path, sql: str | None) -> EntryTable:
         fetched = fetch(connection, path, query).fetchnumpy()
     names = [name for name, *_ in described]
     array = np.stack([_filled(fetched[name]) for name in names], axis=1)
-    return EntryTable.from_array(array, np.asarray(names))
+    return _from_array(array, path, np.asarray(names))
 
 
-def _read_triplets(path: Path, triplets: Triplets, sql: str | None) -> EntryTable:
+def _read_triplets(path: Path, long_form: LongForm, sql: str | None) -> Entries:
     with selectable(path, sql) as (connection, source):
         ask = partial(fetch, connection, path)
         found = [name for name, *_ in ask(f"DESCRIBE SELECT * FROM {source}").fetchall()]
-        for name in (triplets.row, triplets.column, triplets.value):
+        for name in (long_form.row, long_form.column, long_form.value):
             if name not in found:
                 raise ValueError(
                     f"{path} has no column {name!r}; it has {', '.join(map(repr, found))}."
                 )
-        row, column, value = map(quoted, (triplets.row, triplets.column, triplets.value))
+        row, column, value = map(quoted, (long_form.row, long_form.column, long_form.value))
         ask(
             f"CREATE TEMP TABLE entries AS SELECT {row} AS r, {column} AS c, {value} AS raw, "
             f"TRY_CAST({value} AS DOUBLE) AS v FROM {source}",
@@ -184,13 +185,13 @@ def _read_triplets(path: Path, triplets: Triplets, sql: str | None) -> EntryTabl
         ).fetchone()
         if bad:
             raise ValueError(
-                f"{path}: column {triplets.value!r} has a value that is not a number, {bad[0]!r}: "
+                f"{path}: column {long_form.value!r} has a value that is not a number, {bad[0]!r}: "
                 "leave missing values empty."
             )
         nameless = ask("SELECT count(*) FROM entries WHERE r IS NULL OR c IS NULL").fetchone()[0]
         if nameless:
             raise ValueError(
-                f"{path}: {nameless} line(s) have no {triplets.row!r} or no {triplets.column!r}: "
+                f"{path}: {nameless} line(s) have no {long_form.row!r} or no {long_form.column!r}: "
                 "remove them."
             )
         twice = ask(
@@ -199,7 +200,7 @@ def _read_triplets(path: Path, triplets: Triplets, sql: str | None) -> EntryTabl
         if twice:
             r, c, count = twice[0]
             raise ValueError(
-                f"{path}: {triplets.row} {r!r} and {triplets.column} {c!r} appear together {count} "
+                f"{path}: {long_form.row} {r!r} and {long_form.column} {c!r} appear together {count} "
                 f"times ({len(twice)} such pair(s)): keep one of each, or average them."
             )
         ids = [
@@ -212,15 +213,37 @@ def _read_triplets(path: Path, triplets: Triplets, sql: str | None) -> EntryTabl
         ).fetchnumpy()
     values = _filled(data["v"])
     known = ~np.isnan(values)
-    return EntryTable(
-        np.asarray(data["i"])[known],
-        np.asarray(data["j"])[known],
+    rows, columns = (np.asarray(data[side])[known] for side in "ij")
+    _require_finite(rows, columns, values[known], path)
+    return Entries(
+        rows,
+        columns,
         values[known],
         (len(ids[0]), len(ids[1])),
         np.asarray(ids[0]),
         np.asarray(ids[1]),
-        triplets,
+        long_form,
     )
+
+
+def _from_array(array: np.ndarray, path: Path, names: np.ndarray | None = None) -> Entries:
+    """The entries of an array that are not NaN."""
+    rows, columns = np.nonzero(~np.isnan(array))
+    _require_finite(rows, columns, array[rows, columns], path)
+    return Entries.from_array(array, names)
+
+
+def _require_finite(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, path: Path) -> None:
+    """ValueError if nothing is observed or a value is infinite."""
+    if len(values) == 0:
+        raise ValueError(f"{path} has no observed entry: there is nothing to complete it from.")
+    infinite = np.flatnonzero(np.isinf(values))
+    if len(infinite):
+        row, column = rows[infinite[0]], columns[infinite[0]]
+        raise ValueError(
+            f"{path} has {len(infinite)} infinite value(s), the first in row {row}, column "
+            f"{column} (counted from 0): make them empty if they are missing."
+        )
 
 
 def _is_cell(cell: str) -> bool:

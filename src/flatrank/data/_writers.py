@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 
 from .._checks import require_memory
-from ._table import EntryTable
+from ..entries import Entries
 
 WRITABLE = (".npy", ".npz", ".csv", ".tsv", ".parquet")
 
@@ -51,7 +51,7 @@ def atomically(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_completed(path: str | Path, table: EntryTable, filled: Callable[[], np.ndarray]) -> None:
+def write_completed(path: str | Path, table: Entries, filled: Callable[[], np.ndarray]) -> None:
     """Write a completed table in the form of the file it came from.
 
     `filled()` gives the (m, n) table. Arrays get the table alone (.npy) or with `row_names` and
@@ -64,7 +64,7 @@ def write_completed(path: str | Path, table: EntryTable, filled: Callable[[], np
     path = check_writable(path)
     kind = path.suffix.lower()
     m, n = table.shape
-    long = table.triplets is not None and kind not in (".npy", ".npz")
+    long = table.long_form is not None and kind not in (".npy", ".npz")
     require_memory(
         (48 if long else 24) * m * n,
         f"Writing the completed {m} x {n} table",
@@ -117,22 +117,22 @@ def write_columns(path: str | Path, columns: dict[str, np.ndarray]) -> None:
         _copy(columns, temporary, path.suffix.lower(), header=True)
 
 
-def _long(table: EntryTable, array: np.ndarray) -> dict[str, np.ndarray]:
-    assert table.triplets is not None
+def _long(table: Entries, array: np.ndarray) -> dict[str, np.ndarray]:
+    assert table.long_form is not None
     assert table.row_names is not None
     assert table.column_names is not None
     m, n = table.shape
     observed = np.zeros((m, n), bool)
     observed[table.rows, table.columns] = True
     return {
-        table.triplets.row: np.repeat(table.row_names, n),
-        table.triplets.column: np.tile(table.column_names, m),
-        table.triplets.value: array.reshape(-1),
+        table.long_form.row: np.repeat(table.row_names, n),
+        table.long_form.column: np.tile(table.column_names, m),
+        table.long_form.value: array.reshape(-1),
         "observed": observed.reshape(-1),
     }
 
 
-def _wide(table: EntryTable, array: np.ndarray) -> dict[str, np.ndarray]:
+def _wide(table: Entries, array: np.ndarray) -> dict[str, np.ndarray]:
     names = table.column_names
     if names is None:
         return {f"c{j}": array[:, j] for j in range(table.shape[1])}

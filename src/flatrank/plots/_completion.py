@@ -1,10 +1,10 @@
 """Pictures of recoveries."""
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..completion import Completion
+from ..completion import Completion, SingleCompletion
+from ..entries import Entries
 from ._canvas import ACCENT, COLOUR, canvas
 
 _SIDE = 150
@@ -45,23 +45,23 @@ def residuals(history: np.ndarray) -> Figure:
     return figure
 
 
-def path(completion: Completion) -> Figure:
+def path(completion: SingleCompletion) -> Figure:
     """Held-out error and effective rank along the path of penalty strengths."""
     figure, axis = canvas()
-    alphas = [step.alpha for step in completion.path]
+    strengths = [step.strength for step in completion.path]
     axis.semilogx(
-        alphas, [step.held_out_error for step in completion.path], "o-", color=COLOUR, ms=4
+        strengths, [step.held_out_error for step in completion.path], "o-", color=COLOUR, ms=4
     )
-    chosen = min(completion.path, key=lambda step: abs(step.alpha - completion.alpha))
-    axis.plot(chosen.alpha, chosen.held_out_error, "o", color=ACCENT, ms=9, label="chosen")
+    chosen = min(completion.path, key=lambda step: abs(step.strength - completion.strength))
+    axis.plot(chosen.strength, chosen.held_out_error, "o", color=ACCENT, ms=9, label="chosen")
     axis.set(
-        xlabel="penalty strength alpha",
+        xlabel="penalty strength",
         ylabel="root mean square error",
         title="Held-out error along the path",
     )
     axis.legend(frameon=False)
     twin = axis.twinx()
-    twin.semilogx(alphas, [step.effective_rank for step in completion.path], ":", color="grey")
+    twin.semilogx(strengths, [step.effective_rank for step in completion.path], ":", color="grey")
     twin.set_ylabel("effective rank (dotted)", color="grey")
     return figure
 
@@ -69,7 +69,7 @@ def path(completion: Completion) -> Figure:
 def residual_histogram(completion: Completion) -> Figure:
     """The distribution of the residuals of the entries held out."""
     figure, axis = canvas()
-    residuals = completion.held_residuals
+    residuals = completion.held_out.residuals
     low, high = np.quantile(residuals, [0.002, 0.998])
     axis.hist(residuals, bins=60, range=(low, max(high, low + 1e-12)), color=COLOUR)
     axis.axvline(0, color="black", lw=0.8)
@@ -93,23 +93,17 @@ def _block_means(
     return means.reshape(m, n)
 
 
-def table(
-    rows: np.ndarray,
-    columns: np.ndarray,
-    values: np.ndarray,
-    shape: tuple[int, int],
-    completion: Completion,
-) -> Figure:
+def table(entries: Entries, completion: Completion) -> Figure:
     """Observed, recovered, and the residual of hidden entries; block means if it is large."""
+    rows, columns, values, shape = entries.rows, entries.columns, entries.values, entries.shape
     m, n = (min(size, _SIDE) for size in shape)
     # The middle line of each block stands for it.
     i = (np.arange(m) * 2 + 1) * shape[0] // (2 * m)
     j = (np.arange(n) * 2 + 1) * shape[1] // (2 * n)
     observed = _block_means(rows, columns, values, shape)
     recovered = completion.predict(np.repeat(i, n), np.tile(j, m)).reshape(m, n)
-    residual = _block_means(
-        completion.held_rows, completion.held_columns, completion.held_residuals, shape
-    )
+    held = completion.held_out
+    residual = _block_means(held.rows, held.columns, held.residuals, shape)
     figure, axes = canvas(11.0, 4.2, 3)
     low, high = np.quantile(values, [0.01, 0.99])
     extent = (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5)
@@ -119,31 +113,19 @@ def table(
         (axes[1], recovered, "recovered", (low, high), "viridis"),
         (axes[2], residual, "residual of hidden entries", (-spread, spread), "RdBu"),
     ):
-        _picture(figure, axis, picture, title, limits, colours, extent)
+        axis.set_facecolor("#e6e6e6")
+        shown = axis.imshow(
+            picture,
+            vmin=limits[0],
+            vmax=limits[1],
+            cmap=colours,
+            aspect="auto",
+            interpolation="nearest",
+            extent=extent,
+        )
+        figure.colorbar(shown, ax=axis, shrink=0.85)
+        axis.set(title=title, xlabel="column", ylabel="row")
     return figure
-
-
-def _picture(
-    figure: Figure,
-    axis: Axes,
-    picture: np.ndarray,
-    title: str,
-    limits: tuple[float, float],
-    colours: str,
-    extent: tuple[float, float, float, float],
-) -> None:
-    axis.set_facecolor("#e6e6e6")
-    shown = axis.imshow(
-        picture,
-        vmin=limits[0],
-        vmax=limits[1],
-        cmap=colours,
-        aspect="auto",
-        interpolation="nearest",
-        extent=extent,
-    )
-    figure.colorbar(shown, ax=axis, shrink=0.85)
-    axis.set(title=title, xlabel="column", ylabel="row")
 
 
 def false_colour(images: dict[str, np.ndarray], title: str) -> Figure:

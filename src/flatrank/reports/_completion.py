@@ -1,14 +1,19 @@
 """Completing a table and telling about it: the facts and pictures of `flatrank complete`."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import plots
-from ..completion import MatrixCompleter, TripletCompleter
-from ..data import EntryTable
+from .._progress import OnStep, silent
+from ..completion import (
+    AverageCompletion,
+    MatrixCompleter,
+    SingleCompletion,
+    TripletCompleter,
+)
+from ..entries import Entries
 from ..norms import singular_values
 from ._html import Section
 
@@ -17,37 +22,33 @@ from ._html import Section
 class CompletedTable:
     """A fitted table, with the seconds that the fit took."""
 
-    table: EntryTable
+    table: Entries
     completer: MatrixCompleter
     seconds: float
 
     def filled(self) -> np.ndarray:
         """The completed table, shape (m, n); observed entries are kept."""
-        array = self.completer.completion_.matrix()
-        array[self.table.rows, self.table.columns] = self.table.values
-        return array
+        return self.table.filled(self.completer.completion_.matrix())
 
     def model(self) -> MatrixCompleter | TripletCompleter:
         """What predicts further entries: by ids for a table in long form, else by indices."""
-        if self.table.triplets is None:
+        if self.table.long_form is None:
             return self.completer
         return TripletCompleter.from_table(self.table, self.completer)
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         """What the command line and the report show."""
         m, n = self.table.shape
-        fitted, count = self.completer, len(self.table.values)
-        draws = fitted.completion_.draws
-        chosen = "" if fitted.alpha != "auto" else " (chosen on held-out entries)"
-        if draws is not None:
-            chosen = f" (mean of {len(draws.noise_precision)} draws, width {fitted.width_})"
-        penalty = fitted.penalty or ("weight-decay" if draws is not None else "flatness")
-        unfinished = "" if fitted.completion_.converged else " (the limit, still falling)"
+        fitted, count = self.completer, len(self.table)
+        completion = fitted.completion_
+        averaged = isinstance(completion, AverageCompletion)
+        penalty = fitted.penalty or ("weight-decay" if averaged else "flatness")
+        unfinished = "" if completion.converged else " (the limit, still falling)"
         facts = [
             ("shape", f"{m:,} x {n:,}"),
             ("observed", f"{count:,} entries, {100 * count / (m * n):.3g}%"),
             ("depth, penalty", f"{fitted.depth}, {penalty}"),
-            ("alpha", f"{fitted.alpha_:.4g}{chosen}"),
+            ("strength", f"{fitted.strength_:.4g} ({completion.choice})"),
         ]
         if np.isfinite(fitted.held_out_error_):
             spread = float(np.std(self.table.values))
@@ -59,8 +60,8 @@ class CompletedTable:
             ("trace of the Hessian", f"{fitted.trace_of_hessian_:.5g}"),
             ("nuclear norm", f"{fitted.nuclear_norm_:.5g}"),
             (
-                "sweeps" if fitted.completion_.draws is not None else "sweeps of the last fit",
-                f"{fitted.completion_.sweeps}{unfinished}",
+                "sweeps" if averaged else "sweeps of the last fit",
+                f"{completion.sweeps}{unfinished}",
             ),
             ("seconds", f"{self.seconds:.1f}"),
         )
@@ -72,20 +73,14 @@ class CompletedTable:
             (
                 "Observed entries (grey: missing), the recovered table, and the residual of entries "
                 "that were hidden to measure the error. Of large tables, block means are shown.",
-                plots.table(
-                    self.table.rows,
-                    self.table.columns,
-                    self.table.values,
-                    self.table.shape,
-                    completion,
-                ),
+                plots.table(self.table, completion),
             ),
             (
                 "The penalty decides how many singular values matter; no rank was given.",
                 plots.singular_values(np.asarray(singular_values(completion.network))),
             ),
         ]
-        if completion.path:
+        if isinstance(completion, SingleCompletion) and completion.path:
             pictures.append(
                 (
                     "A tenth of the entries was held out of each fit on the path; the strength with "
@@ -93,18 +88,16 @@ class CompletedTable:
                     plots.path(completion),
                 )
             )
-        if len(completion.held_residuals):
+        if len(completion.held_out):
             pictures.append(("", plots.residual_histogram(completion)))
         pictures.append(("", plots.convergence(completion.history)))
         return Section(title, "", self.facts(), tuple(pictures))
 
 
 def complete_entries(
-    table: EntryTable,
-    completer: MatrixCompleter,
-    on_step: Callable[[str, float], None] | None = None,
+    table: Entries, completer: MatrixCompleter, on_step: OnStep = silent
 ) -> CompletedTable:
     """Fit a completer to the entries of a table and take the time."""
     start = time.perf_counter()
-    completer.fit_entries(table.rows, table.columns, table.values, table.shape, on_step)
+    completer.fit_entries(table.rows, table.columns, table.values, table.shape, on_step=on_step)
     return CompletedTable(table, completer, time.perf_counter() - start)

@@ -1,7 +1,6 @@
 """The demo: a hyperspectral image from a tenth of it, and a matrix from Gaussian measurements."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -9,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import plots
+from .._progress import OnStep, silent
 from ..completion import MatrixCompleter
-from ..data import EntryTable, indian_pines
+from ..data import indian_pines
+from ..entries import Entries
 from ..measurements import gaussian_measurements
 from ..norms import nuclear_norm, numerical_rank, singular_values
 from ..problems import low_rank_matrix
@@ -35,7 +36,7 @@ class ImageRecovery:
 def recover_image(
     observed_fraction: float = 0.1,
     seed: int = 0,
-    on_step: Callable[[str, float], None] | None = None,
+    on_step: OnStep = silent,
 ) -> ImageRecovery:
     """Hide most entries of Indian Pines (21,025 pixels x 200 bands), complete, and compare.
 
@@ -45,7 +46,7 @@ def recover_image(
     height, width, bands = cube.shape
     truth = cube.reshape(-1, bands)
     shown = np.random.default_rng(seed).random(truth.shape) < observed_fraction
-    table = EntryTable.from_array(np.where(shown, truth, np.nan))
+    table = Entries.from_array(np.where(shown, truth, np.nan))
     completed = complete_entries(table, MatrixCompleter(random_state=seed), on_step)
     recovered = completed.filled()
     means = np.nanmean(np.where(shown, truth, np.nan), axis=0)

@@ -1,9 +1,5 @@
 """The average over the factorisations that could have made the table."""
 
-from ._average import average as average
-from ._average import biased_product as biased_product
-from ._average import folded_in as folded_in
-from ._average import number_of_draws as number_of_draws
-from ._average import predicted_deviations as predicted_deviations
-from ._posterior import Draws as Draws
-from ._posterior import moments as moments
+from ._completion import AverageCompletion as AverageCompletion
+from ._draws import Draws as Draws
+from ._model import FactorisationAverage as FactorisationAverage

@@ -1,6 +1,6 @@
-"""Observed entries one line after the other, and a draw of every line in `machine_code`: for CPUs.
+"""Observed entries one line after the other, and a draw of every line in machine code: for CPUs.
 
-The same draw as `posterior` has for accelerators. XLA on a CPU multiplies many small matrices at a
+The same draw as `_bucketed` has for accelerators. XLA on a CPU multiplies many small matrices at a
 fraction of a core's speed, and wants padding and a compilation for every shape of table.
 """
 
@@ -11,7 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+
+from ...entries import Entries
+from ._given import Given, LineDraws
 
 # Parts for each thread, so that unequal ones end together.
 _PARTS = 4
@@ -37,60 +40,55 @@ def compressible() -> bool:
 
 
 def compressed_lines(
-    lines: Int[np.ndarray, " entries"],
-    others: Int[np.ndarray, " entries"],
-    values: Float[np.ndarray, " entries"],
-    count: int,
+    entries: Entries, values: Float[np.ndarray, " N"], used: Bool[np.ndarray, " N"], *, axis: int
 ) -> CompressedLines:
-    """Entries (lines_i, others_i) of `count` lines, in float32."""
+    """The used entries by rows (`axis` 0) or columns (1), in float32."""
     from ._machine_code import sort_by_line
 
+    sides = (entries.rows, entries.columns)
+    lines, others, count = sides[axis], sides[1 - axis], entries.shape[axis]
+    if not used.all():
+        lines, others, values = lines[used], others[used], values[used]
+
     # Copies, of one type: machine code is made anew for arrays of other types or that are read-only.
-    entries = np.array(lines, np.int32), np.array(others, np.int32), np.array(values, np.float32)
+    given = np.array(lines, np.int32), np.array(others, np.int32), np.array(values, np.float32)
     first = np.concatenate([[0], np.cumsum(np.bincount(lines, minlength=count))])
     by_line = np.empty(len(lines), np.int32), np.empty(len(lines), np.float32)
-    sort_by_line(*entries, first[:-1].copy(), *by_line)
+    sort_by_line(given, first[:-1].copy(), by_line)
     return CompressedLines(first, *by_line)
 
 
 def draw_compressed(
-    lines: CompressedLines,
-    other: Float[np.ndarray, "n q"],
-    own: Float[np.ndarray, "m q"],
-    mean: Float[np.ndarray, " q"],
-    precision: Float[np.ndarray, "q q"],
-    noise: tuple[Float[np.ndarray, " m"], Float[np.ndarray, " n"]],
-    biased: bool,
-    over: float,
-    normal: Float[np.ndarray, "m q"],
-) -> tuple[Float[np.ndarray, "m q"], Float[np.ndarray, "m q"], Float[np.ndarray, " m"]]:
-    """What `posterior.draw_lines` says; sums over entries in float32, the rest in float64."""
-    from ._machine_code import add_grams, draw_some_lines
+    lines: CompressedLines, given: Given, *, biased: bool, over: float
+) -> LineDraws:
+    """See `draw_lines`; sums over entries in float32, the rest in float64."""
+    from ._machine_code import Conditional, Features, add_grams, draw_some_lines
 
-    n, q = other.shape
+    n, q = given.other.shape
     # Features and, in the place q, what is taken off the target, times the root of the noise's
     # precision; tiles are four wide.
-    root = np.sqrt(noise[1], dtype=np.float32)
+    root = np.sqrt(given.other_noise, dtype=np.float32)
     seen = np.zeros((n, -(-(q + 1) // 4) * 4), np.float32)
-    seen[:, : q - 1] = root[:, None] * other[:, :-1]
+    seen[:, : q - 1] = root[:, None] * given.other[:, :-1]
     seen[:, q - 1] = root * biased
-    seen[:, q] = -root * other[:, -1]
-    means, draws = np.empty_like(own), np.empty_like(own)
-    squares = np.empty(len(own), np.float32)
-    precision = precision.astype(float)
-    push = precision @ mean
+    seen[:, q] = -root * given.other[:, -1]
+    own = given.own
+    found = LineDraws(np.empty_like(own), np.empty_like(own), np.empty(len(own), np.float32))
+    precision = given.precision.astype(float)
+    features = Features(seen, root, q)
+    conditional = Conditional(
+        own, given.own_noise, precision @ given.mean, precision, over, given.normal
+    )
 
     def draw_part(begin: int, end: int) -> None:
         grams = np.zeros((end - begin, seen.shape[1], seen.shape[1]))
-        add_grams(begin, end, *lines, seen, root, q, grams)
-        draw_some_lines(
-            begin, end, grams, own, noise[0], push, precision, over, normal, means, draws, squares
-        )
+        add_grams((begin, end), lines, features, grams)
+        draw_some_lines((begin, end), grams, conditional, found)
 
     _in_parts(draw_part, lines.first)
     if not biased:
-        means[:, -1] = draws[:, -1] = 0
-    return means, draws, squares
+        found.means[:, -1] = found.draws[:, -1] = 0
+    return found
 
 
 def _in_parts(work: Callable[[int, int], None], first: Int[np.ndarray, " lines1"]) -> None:

@@ -1,10 +1,11 @@
-"""The inner loops of `compressed`, compiled by Numba at their first call and kept on disk.
+"""The inner loops of `_compressed`, compiled by Numba at their first call and kept on disk.
 
 One compilation for all tables, a second or so. They free Python's lock: threads share the lines.
 """
 
 import inspect
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -13,6 +14,25 @@ import numpy as np
 _GATHERED = 256
 # The least that a pivot keeps of its diagonal entry: what float32 sums can tell from zero.
 _LEAST_PIVOT = 1e-7
+
+
+class Features(NamedTuple):
+    """What lines see of each of n others: `seen` (n, padded), with the target's offset in a place."""
+
+    seen: Any
+    root: Any
+    target: int
+
+
+class Conditional(NamedTuple):
+    """The lines' last draws, noise levels, prior (precision times mean; precision), over, normals."""
+
+    own: Any
+    level: Any
+    push: Any
+    precision: Any
+    over: float
+    normal: Any
 
 
 def _compiled(function: Callable) -> Callable:
@@ -31,8 +51,10 @@ def _compiled(function: Callable) -> Callable:
 
 
 @_compiled
-def sort_by_line(lines, others, values, next_place, others_by_line, values_by_line):  # type: ignore
-    """Counting sort: stable, one pass."""
+def sort_by_line(entries, next_place, by_line):  # type: ignore
+    """Counting sort of (lines, others, values) to (others, values): stable, one pass."""
+    lines, others, values = entries
+    others_by_line, values_by_line = by_line
     for e in range(len(lines)):
         place = next_place[lines[e]]
         next_place[lines[e]] = place + 1
@@ -41,8 +63,11 @@ def sort_by_line(lines, others, values, next_place, others_by_line, values_by_li
 
 
 @_compiled
-def add_grams(begin, end, first, others, values, seen, root, target, grams):  # type: ignore
+def add_grams(part, lines, features, grams):  # type: ignore
     """Sums of products of everything seen of an entry, lines begin to end: lower triangles."""
+    begin, end = part
+    first, others, values = lines
+    seen, root, target = features
     padded = seen.shape[1]
     # Features lie along the entries: sums over these are of whole vector registers.
     x = np.empty((padded, _GATHERED), np.float32)
@@ -100,10 +125,11 @@ def add_grams(begin, end, first, others, values, seen, root, target, grams):  # 
 
 
 @_compiled
-def draw_some_lines(  # type: ignore
-    begin, end, grams, own, level, push, precision, over, normal, means, draws, squares
-):  # fmt: skip
-    """Lines begin to end of `compressed.draw_compressed`, given their sums of products."""
+def draw_some_lines(part, grams, conditional, found):  # type: ignore
+    """Lines begin to end of `draw_compressed`, given their sums of products."""
+    begin, end = part
+    own, level, push, precision, over, normal = conditional
+    means, draws, squares = found
     q = own.shape[1]
     # The system's lower triangle, and its right side as one row more.
     factor = np.empty((q + 1, q))
