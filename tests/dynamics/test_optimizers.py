@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import flatrank as fr
-from flatrank.dynamics._draws import Draw, draw
+from flatrank.dynamics._minibatches import Minibatch, draw_minibatches
 from training_problems import explicit_loss
 
 RATE = 0.01
@@ -17,7 +17,7 @@ def stepped(optimizer, problem, indices=None, errors=None):
     A, y, network, _ = problem
     memory = optimizer.start(network, A, y)
     pick = None if indices is None else jnp.asarray(indices)
-    return optimizer.step(network, memory, A, y, Draw(pick, errors))
+    return optimizer.step(network, memory, A, y, Minibatch(pick, errors))
 
 
 def assert_layers(network, layers):
@@ -119,7 +119,7 @@ KEY = jax.random.key(3)
 
 def drawn(first, steps, count=50, batch=8, epochs=False, noise="gaussian"):
     first = jnp.asarray(first, jnp.int32)
-    return draw(KEY, first, steps, count, batch, epochs, noise, jnp.zeros(0).dtype)
+    return draw_minibatches(KEY, first, steps, count, batch, epochs, noise, jnp.zeros(0).dtype)
 
 
 @pytest.mark.parametrize("epochs", [False, True])

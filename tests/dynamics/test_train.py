@@ -67,8 +67,18 @@ def test_pieces_are_bit_for_bit_the_whole(problem, monkeypatch):
     whole = trained(problem)
     seen = []
     monkeypatch.setattr(module, "_CALL", 0.0)  # every call of the program takes one step
-    assert equal(whole, trained(problem, callback=seen.append))
-    assert seen == list(range(1, 301))
+    assert equal(whole, trained(problem, on_step=lambda *told: seen.append(told)))
+    assert seen[0] == ("step 1 of 300", 1 / 300)
+    assert [fraction for _, fraction in seen] == [k / 300 for k in range(1, 301)]
+
+
+def test_the_callback_of_release_0_1_hears_the_steps(problem):
+    seen = []
+    with pytest.warns(FutureWarning, match="`callback` is called `on_step` now"):
+        trained(problem, callback=seen.append)
+    assert seen[-1] == 300
+    with pytest.raises(TypeError, match="unexpected keyword argument 'callbacks'"):
+        trained(problem, callbacks=seen.append)
 
 
 @pytest.mark.parametrize("optimizer", [NOISE, fr.SAM(0.01, 0.05, 1), fr.GradientFlow(0.01)])
@@ -224,19 +234,23 @@ def test_an_interrupted_run_goes_on_bit_for_bit(problem, tmp_path):
     class KilledError(Exception):
         pass
 
-    def kill(step):
-        if step > 700:
+    def kill(what, fraction):
+        if fraction > 0.35:
             raise KilledError
 
     arguments = {"steps": 2000, "key": jax.random.split(KEY, 2), "checkpoint": tmp_path / "run"}
     with pytest.raises(KilledError):
-        trained(problem, callback=kill, checkpoint_minutes=0.0, **arguments)
+        trained(problem, on_step=kill, checkpoint_minutes=0.0, **arguments)
     heard = []
-    resumed = trained(problem, callback=heard.append, **arguments)
-    assert heard[0] > 1
+
+    def hear(what, fraction):
+        heard.append(fraction)
+
+    resumed = trained(problem, on_step=hear, **arguments)
+    assert heard[0] > 1 / 2000
     assert equal(whole, resumed)
     heard.clear()
-    assert equal(whole, trained(problem, callback=heard.append, **arguments))
+    assert equal(whole, trained(problem, on_step=hear, **arguments))
     assert heard == []
 
 
@@ -279,7 +293,7 @@ def test_keys_in_the_memory_of_a_transformation_are_saved(problem, tmp_path):
 def test_checkpoints_are_made_between_records_too(problem, tmp_path):
     heard = []
     arguments = {"steps": 3000, "record_every": 3000, "until": {"loss": 0.0}}
-    trained(problem, callback=heard.append, checkpoint=tmp_path, **arguments)
+    trained(problem, on_step=lambda *told: heard.append(told), checkpoint=tmp_path, **arguments)
     assert len(heard) > 2
     (tmp_path / "file").write_text("")
     with pytest.raises(FileExistsError, match="name a folder"):

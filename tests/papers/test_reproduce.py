@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flatrank.cli import app
-from flatrank.papers._paper import Finding, Paper, PaperFigure, Table
+from flatrank.papers._paper import Finding, Paper, PaperFigure, Rows
 from flatrank.papers._reproduce import reproduce
 from flatrank.plots import Curve, Panel, panels
 from flatrank.reports._claims import Claim, largest_of, mean_of
@@ -18,7 +18,7 @@ def straight_line(*, seed, on_step, slope, points):
     x = np.arange(points)
     y = slope * x + seed
     on_step("half way", 0.5)
-    table = Table()
+    table = Rows()
     table.add(kind="line", x=x, y=y)
     table.add(kind="mark", x=1.0)
     picture = panels("a line", [Panel("x", "y", [Curve(x, np.stack([y, y + 1]), "line")])])

@@ -155,8 +155,8 @@ def test_only_what_is_missing_is_computed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sweep, "run_batch", counted)
     seen = []
-    run_sweep(SEEDS, tmp_path, lambda done, asked: seen.append((done, asked)))
-    assert seen == [(0, 3), (3, 3)]
+    run_sweep(SEEDS, tmp_path, lambda *told: seen.append(told))
+    assert seen == [("0 of 3 cells", 0.0), ("3 of 3 cells", 1.0)]
     more = [*SEEDS, {**RECOVER, "seed": 7}, *RATES]
     run = run_sweep(more, tmp_path)
     assert (run.asked, run.there) == (8, 3)

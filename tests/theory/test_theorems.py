@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import flatrank as fr
-from flatrank.theory import Relation, Theorem, Verdict
+from flatrank.theory import Outcome, Relation, Theorem
 from flatrank.theory import _curvature as curvature
 from flatrank.theory._instances import balanced_layers, from_quadratic_form, instance
 from flatrank.theory._isometry import blind_pair_form
@@ -164,7 +164,7 @@ MUTATIONS = {
 @pytest.mark.parametrize("name", BY_NAME)
 def test_holds_on_fresh_instances(name):
     found = BY_NAME[name].check(jax.random.key(7))
-    assert found.verdict is Verdict.holds, found
+    assert found.outcome is Outcome.holds, found
     assert found.instances >= 2
     assert found.worst_slack == np.min(found.slack[found.met])
 
@@ -175,7 +175,7 @@ def test_holds_on_fresh_instances(name):
 def test_fails_when_its_formula_is_changed(name, mutation):
     theorem = BY_NAME[name]
     changed = dataclasses.replace(theorem, formula=MUTATIONS[name][mutation](theorem.formula))
-    assert changed.check(jax.random.key(8)).verdict is Verdict.fails
+    assert changed.check(jax.random.key(8)).outcome is Outcome.fails
 
 
 def test_every_theorem_has_mutations_and_words():
@@ -194,13 +194,13 @@ def _made_up(left, right, met=None):
 
 
 def test_verdicts():
-    assert _made_up([1.0, 2.0], [1.0, 3.0]).verdict is Verdict.holds
-    assert _made_up([1.0, 2.0], [1.0, 1.9]).verdict is Verdict.fails
-    assert _made_up([1.0, np.nan], [1.0, 1.0]).verdict is Verdict.fails
-    assert _made_up([2.0], [1.0], np.asarray([False])).verdict is Verdict.not_applicable
-    assert _made_up([2.0], [np.inf]).verdict is Verdict.not_applicable
+    assert _made_up([1.0, 2.0], [1.0, 3.0]).outcome is Outcome.holds
+    assert _made_up([1.0, 2.0], [1.0, 1.9]).outcome is Outcome.fails
+    assert _made_up([1.0, np.nan], [1.0, 1.0]).outcome is Outcome.fails
+    assert _made_up([2.0], [1.0], np.asarray([False])).outcome is Outcome.not_applicable
+    assert _made_up([2.0], [np.inf]).outcome is Outcome.not_applicable
     half = _made_up([1.0, 2.0], [1.0, 1.0], np.asarray([True, False]))
-    assert (half.verdict, half.instances, half.worst_slack) == (Verdict.holds, 1, 0.0)
+    assert (half.outcome, half.instances, half.worst_slack) == (Outcome.holds, 1, 0.0)
 
 
 def test_instances_are_those_of_the_key():

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TextColumn,
@@ -37,8 +36,7 @@ def sweep(
     asked = read_sweep(settings)
     columns = (
         SpinnerColumn(),
-        MofNCompleteColumn(),
-        TextColumn("cells"),
+        TextColumn("{task.description}"),
         BarColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
@@ -46,13 +44,14 @@ def sweep(
     )
     # Batches take seconds to minutes each, compilation included: all of them tell the speed.
     with Progress(*columns, console=console, transient=True, speed_estimate_period=1e9) as bar:
+        cells = len(asked.cells)
 
-        def tell(done: int, total: int) -> None:
+        def tell(what: str, fraction: float) -> None:
             if not bar.tasks:
                 # What was there before says nothing about the speed.
-                bar.add_task("", total=total, completed=done)
+                bar.add_task(what, total=cells, completed=round(fraction * cells))
             else:
-                bar.update(bar.task_ids[0], completed=done)
+                bar.update(bar.task_ids[0], description=what, completed=fraction * cells)
 
         run = run_sweep(asked, output, tell, scheduler=scheduler)
     computed = run.asked - run.there

@@ -50,7 +50,7 @@ def train(
     failed = None
     columns = (
         SpinnerColumn(),
-        TextColumn("step {task.completed:,.0f} of {task.total:,.0f}"),
+        TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
@@ -58,10 +58,10 @@ def train(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=training.steps, rate="compiling")
+        task = bar.add_task("step 0", total=training.steps, rate="compiling")
 
-        def tell(step: int) -> None:
-            bar.update(task, completed=step)
+        def tell(what: str, fraction: float) -> None:
+            bar.update(task, description=what, completed=fraction * training.steps)
             speed = bar.tasks[task].speed
             bar.update(task, rate=f"{speed:,.0f} steps/s" if speed else "")
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from .._checks import is_traced
 from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
-from ._draws import Draw
+from ._minibatches import Minibatch
 from ._optimizers import AbstractDescent, Number, check_number
 
 _DISTRIBUTIONS = ("gaussian", "rademacher")
@@ -55,10 +55,10 @@ class LabelNoise(AbstractDescent):
         """Minibatch size, whether in epochs, and the distribution of the errors."""
         return (*super().chance(count)[:2], self.distribution)
 
-    def labels(self, y: Float[Array, " B"], draw: Draw) -> Float[Array, " B"]:
+    def labels(self, y: Float[Array, " B"], minibatch: Minibatch) -> Float[Array, " B"]:
         """The labels with their errors."""
-        assert draw.errors is not None
-        return y + jnp.asarray(self.noise, y.dtype) * draw.errors
+        assert minibatch.errors is not None
+        return y + jnp.asarray(self.noise, y.dtype) * minibatch.errors
 
     def implicit_strength(self, count: int | None) -> Number:
         """learning_rate noise^2 / 2 B."""

@@ -15,7 +15,7 @@ from .._checks import is_traced, require_memory
 from ..flatness import trace_of_hessian
 from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
-from ._draws import Draw
+from ._minibatches import Minibatch
 from ._optimizers import AbstractOptimizer, Number, check_number, mean_square
 
 # Gauss-Newton steps of a retraction; from a flow's own error one or two reach round-off.
@@ -55,10 +55,10 @@ class AbstractFlow(AbstractOptimizer):
         memory: Any,
         A: AbstractMeasurements,
         y: Float[Array, " N"],
-        draw: Draw,
+        minibatch: Minibatch,
     ) -> tuple[DeepLinear, Any, Float[Array, ""]]:
         """Follow the flow for `time_step`; where that fails, the loss is not a number."""
-        del draw
+        del minibatch
         dtype = y.dtype
         largest = jnp.max(jnp.stack([jnp.max(jnp.abs(w)) for w in network.layers]))
         solution = diffrax.diffeqsolve(
@@ -114,7 +114,7 @@ class GradientFlow(AbstractFlow):
 
     @property
     def needs_trace(self) -> bool:
-        """Not it."""
+        """False: a step of gradient flow evaluates the loss alone."""
         return False
 
     def velocity(

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from .._order import after
 from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
-from ._draws import draw
+from ._minibatches import draw_minibatches
 from ._optimizers import AbstractOptimizer
 from ._quantities import Quantity, error_against
 
@@ -112,11 +112,15 @@ def advance(plan: Plan, problem: Problem, state: State, step: Array, stop: Array
         state, first = carry
         next_record = jnp.minimum((first // every + 1) * every, plan.steps)
         end = jnp.minimum(jnp.minimum(stop, next_record), first + _STRETCH)
-        draws = draw(problem.key, first, _STRETCH, A.count, batch_size, epochs, noise, y.dtype)
+        minibatches = draw_minibatches(
+            problem.key, first, _STRETCH, A.count, batch_size, epochs, noise, y.dtype
+        )
 
         def one(t: Array, inner: tuple[DeepLinear, Any, Array]) -> tuple[DeepLinear, Any, Array]:
             network, memory, lost_at = inner
-            network, memory, value = optimizer.step(network, memory, A, y, draws.at(t - first))
+            network, memory, value = optimizer.step(
+                network, memory, A, y, minibatches.at(t - first)
+            )
             lost = jnp.where(jnp.isfinite(value), NEVER, t).astype(jnp.int32)
             return network, memory, jnp.minimum(lost_at, lost)
 

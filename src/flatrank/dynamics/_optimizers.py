@@ -15,7 +15,7 @@ from .._checks import is_traced, positive_integer
 from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
 from ..penalties import AbstractPenalty, Flatness
-from ._draws import Draw
+from ._minibatches import Minibatch
 
 Number = float | Float[Array, ""] | Float[Array, " runs"] | np.ndarray
 
@@ -34,7 +34,7 @@ class AbstractOptimizer(eqx.Module):
         memory: Any,
         A: AbstractMeasurements,
         y: Float[Array, " N"],
-        draw: Draw,
+        minibatch: Minibatch,
     ) -> tuple[DeepLinear, Any, Float[Array, ""]]:
         """The network and memory after a step, and the loss that the step saw."""
 
@@ -155,9 +155,9 @@ class AbstractDescent(AbstractOptimizer):
         """The value and the gradient that a step descends along."""
         return jax.value_and_grad(self.objective)(network, batch, labels, A)
 
-    def labels(self, y: Float[Array, " B"], draw: Draw) -> Float[Array, " B"]:
+    def labels(self, y: Float[Array, " B"], minibatch: Minibatch) -> Float[Array, " B"]:
         """The minibatch's labels as the step sees them."""
-        del draw
+        del minibatch
         return y
 
     def step(
@@ -166,13 +166,13 @@ class AbstractDescent(AbstractOptimizer):
         memory: Any,
         A: AbstractMeasurements,
         y: Float[Array, " N"],
-        draw: Draw,
+        minibatch: Minibatch,
     ) -> tuple[DeepLinear, Any, Float[Array, ""]]:
         """Descend along the minibatch's gradient, transformed."""
         batch, labels = A, y
-        if draw.indices is not None:
-            batch, labels = A.part(draw.indices), y[draw.indices]
-        value, gradient = self.gradient(network, batch, self.labels(labels, draw), A)
+        if minibatch.indices is not None:
+            batch, labels = A.part(minibatch.indices), y[minibatch.indices]
+        value, gradient = self.gradient(network, batch, self.labels(labels, minibatch), A)
         if self.transformation is not None:
             with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
                 gradient, memory = self.transformation.update(gradient, memory, network)

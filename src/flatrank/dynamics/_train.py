@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from .._checks import is_traced, positive_integer
+from .._progress import OnStep, silent
+from .._renamed import nothing_left, taken_over
 from ..flatness import check_fit, check_values, largest_eigenvalue
 from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
@@ -52,10 +54,11 @@ def train(
     record_every: int | None = None,
     truth: Any = None,
     until: Mapping[str, float] | None = None,
-    callback: Callable[[int], None] | None = None,
+    on_step: OnStep = silent,
     checkpoint: str | Path | None = None,
     checkpoint_minutes: float = 5.0,
     throw: bool = True,
+    **renamed: Any,
 ) -> Run:
     """Train a network for `steps` steps and record what is asked every `record_every` of them.
 
@@ -70,14 +73,14 @@ def train(
     keys may have a leading axis of runs; all else is shared. A single key gives all runs the same
     chance; pass `jax.random.split(key, runs)` for independent ones.
 
-    `callback` is called with the number of steps done, about twice a second. With `checkpoint`, a
+    `on_step(what, fraction done)` is called about twice a second. With `checkpoint`, a
     folder, the run is saved every `checkpoint_minutes` and at its end, and a call with the same
     arguments goes on from there, bit for bit as if it had not been interrupted.
 
     A run whose loss is no longer finite raises `DivergenceError` with the step, the likely cause and
     the run up to the last sound record; with `throw=False`, or among other runs, it is returned so,
     with `result` `TrainingResult.diverged`. Works under `jit`, `vmap` and forward differentiation,
-    where `until`, `callback` and `checkpoint` cannot act and nothing is raised.
+    where `until`, `on_step` and `checkpoint` cannot act and nothing is raised.
 
     Raises TypeError or ValueError for arguments that do not fit, ValueError for a folder with the
     checkpoints of another run, FileExistsError for a file in its place, and MemoryError where an
@@ -95,6 +98,7 @@ def train(
     >>> bool(run.history["loss"][-1] < 1e-6 * run.history["loss"][0])
     True
     """
+    on_step = _progress(on_step, renamed, steps)
     y = check_values(y, A)
     runs = _number_of_runs(network, optimizer, key)
     one = network if runs is None else _run_of(network, 0, 2)
@@ -159,7 +163,7 @@ def train(
         store = Checkpoints(checkpoint, settings)
     try:
         state, done = _run_loop(
-            plan, problem, network, axes, callback, store, 60 * checkpoint_minutes
+            plan, problem, network, axes, on_step, store, 60 * checkpoint_minutes
         )
     finally:
         if store is not None:
@@ -168,12 +172,21 @@ def train(
     return _told(run, problem, network, runs, throw)
 
 
+def _progress(on_step: OnStep, renamed: dict[str, Any], steps: int) -> OnStep:
+    """What tells the progress; `callback(step)`, its name in release 0.1, is wrapped."""
+    found = taken_over(renamed, "callback", "on_step", on_step, silent)
+    nothing_left(renamed, "train")
+    if found is on_step:
+        return on_step
+    return lambda what, fraction: found(round(fraction * steps)) if found is not None else None
+
+
 def _run_loop(
     plan: Plan,
     problem: Problem,
     network: DeepLinear,
     axes: Any,
-    callback: Callable[[int], None] | None,
+    on_step: OnStep,
     store: Checkpoints | None,
     save_every: float,
 ) -> tuple[State, int]:
@@ -198,8 +211,7 @@ def _run_loop(
             rate = (stop - done) / max(now - begun, 1e-9)
             size = int(min(max(1, rate * _CALL), 10 * size))
         done, compiled = stop, True
-        if callback is not None:
-            callback(done)
+        on_step(f"step {done:,} of {plan.steps:,}", done / plan.steps)
         if store is not None and now - saved >= save_every and not over():
             store.save(done, state)
             saved = time.monotonic()

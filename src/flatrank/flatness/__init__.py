@@ -3,7 +3,7 @@
 from . import general as general
 from ._flatten import change_basis as change_basis
 from ._flatten import flatten as flatten
-from ._induced import Path as Path
+from ._induced import Formula as Formula
 from ._induced import induced_regularizer as induced_regularizer
 from ._induced import regularizer_path as regularizer_path
 from ._lanczos import SpectralDensity as SpectralDensity

@@ -14,7 +14,7 @@ def flatten(network: DeepLinear, A: AbstractMeasurements, max_sweeps: int = 100)
 
     Replacing W_j by S W_j and W_{j+1} by W_{j+1} S^{-1} changes two terms of the trace, to
     tr(S^{-T} X S^{-1}) + tr(S Y S^T), whose minimum is 2 ||X^{1/2} Y^{1/2}||_*. Sweeps over j
-    never raise the trace and end at its infimum (DESIGN.md, "Flattening"; Kempf-Ness). They start
+    never raise the trace and end at its infimum (docs/mathematics.md, "Flattening"). They start
     from the balanced network, in which hidden directions that carry no signal are zero. Where the
     second moment is singular (rows without entries, one measurement) the infimum may not be attained;
     then the network returned comes close to it (a relative 1e-5 in float64).

@@ -17,7 +17,7 @@ from ._flatten import flatten
 from ._trace import trace_of_hessian
 
 
-class Path(StrEnum):
+class Formula(StrEnum):
     """How F(M) is computed; the members are the sentences that the user reads."""
 
     constant = "Depth 1: the trace does not depend on the matrix."
@@ -31,33 +31,34 @@ class Path(StrEnum):
     )
 
 
-def regularizer_path(A: AbstractMeasurements, depth: int) -> Path:
+def regularizer_path(A: AbstractMeasurements, depth: int) -> Formula:
     """Which formula `induced_regularizer` uses; the closed forms wherever they hold."""
     if positive_integer(depth, "depth") == 1:
-        return Path.constant
+        return Formula.constant
     if isinstance(A, IsotropicMeasurements):
-        return Path.isotropic
+        return Formula.isotropic
     if depth == 2:
-        return Path.depth_two
+        return Formula.depth_two
     if isinstance(A, DenseMeasurements) and A.count == 1:
-        return Path.single
+        return Formula.single
     m, n = A.shape
     moments = (A.second_moment(jnp.eye(n)), A.second_moment_adjoint(jnp.eye(m)))
     if is_traced(moments):
-        return Path.flattening
+        return Formula.flattening
     for moment in moments:
         values = np.linalg.eigvalsh(np.asarray(moment))
         if values[0] <= len(values) * np.finfo(values.dtype).eps * values[-1]:
-            return Path.infimum
-    return Path.flattening
+            return Formula.infimum
+    return Formula.flattening
 
 
 def induced_regularizer(matrix: Any, A: AbstractMeasurements, depth: int) -> Float[Array, ""]:
     """F(M) = min of the trace of the Hessian over all networks of the matrix and the depth.
 
-    Widths do not bind. `regularizer_path(A, depth)` says which formula is used (DESIGN.md, "Induced
-    regulariser"). Differentiable in the matrix wherever F is; where it is flattened, by the envelope
-    theorem at the flattest network, which needs a matrix of full rank (F has kinks elsewhere).
+    Widths do not bind. `regularizer_path(A, depth)` says which formula is used (docs/mathematics.md,
+    "Induced regulariser"). Differentiable in the matrix wherever F is. Where it is flattened the
+    derivative is that of the flattest network (the envelope theorem), which needs a matrix of full
+    rank: F has kinks elsewhere.
 
     Raises ValueError for a depth below 1 or a matrix of another shape than A measures.
 
@@ -73,17 +74,17 @@ def induced_regularizer(matrix: Any, A: AbstractMeasurements, depth: int) -> Flo
             f"`matrix` has shape {matrix.shape} and `A` measures matrices of shape {A.shape}."
         )
     m, n = A.shape
-    path = regularizer_path(A, depth)
-    if path == Path.constant:
+    formula = regularizer_path(A, depth)
+    if formula == Formula.constant:
         return 2 * A.second_moment_forms((None,), (None,))[0]
-    if path == Path.isotropic:
+    if formula == Formula.isotropic:
         return 2 * depth * (m * n) ** (1 / depth) * nuclear_norm(matrix) ** (2 - 2 / depth)
-    if path == Path.depth_two:
+    if formula == Formula.depth_two:
         row_root = _root(A.second_moment(jnp.eye(n, dtype=matrix.dtype)))
         right = A.second_moment_adjoint(jnp.eye(m, dtype=matrix.dtype))
         column_root = _root(after(row_root, right))
         return 4 * nuclear_norm(row_root @ matrix @ column_root)
-    if path == Path.single:
+    if formula == Formula.single:
         assert isinstance(A, DenseMeasurements)
         transposed = A.matrices[0].T
         chain = jnp.linalg.matrix_power(transposed @ matrix, depth - 1) @ transposed

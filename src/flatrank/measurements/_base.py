@@ -26,7 +26,7 @@ class AbstractMeasurements(eqx.Module):
     """N linear measurements y_i = <A_i, M> of an m x n matrix M.
 
     The *second-moment map* K(S) = (1/N) sum_i A_i S A_i^T is all that flatness needs to know about
-    an ensemble (DESIGN.md, section 2); each ensemble has its own fast form of it.
+    an ensemble (docs/mathematics.md); each ensemble has its own fast form of it.
     """
 
     @property

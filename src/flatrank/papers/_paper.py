@@ -52,7 +52,7 @@ class Paper:
     figures: tuple[PaperFigure, ...]
 
 
-class Table:
+class Rows:
     """Rows of long form, collected as they are found."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from ..plots import BAND, SERIES, Curve, Panel, panels
 from ..problems import unit_entries_problem
 from ..recovery import nuclear_minimum
 from ..reports import Claim, highest_mean, largest_of, lowest_mean, mean_of
-from ._paper import Finding, OnStep, Table
+from ._paper import Finding, OnStep, Rows
 from .arora_training import measured, starts_at, trained_networks
 
 # Nuclear norms of the convex solutions that the paper reports, for 2000 and 5000.
@@ -31,7 +31,7 @@ def against_convex(
     seeds: int,
 ) -> Finding:
     """Error, nuclear norm and effective rank against the scale of the start, beside the convex ones."""
-    table = Table()
+    table = Rows()
     # (count, depth; 0: convex) -> quantity, seed, scale
     found = {
         (count, depth): np.full((3, seeds, len(scales)), np.nan)

@@ -21,7 +21,7 @@ from ..norms import effective_rank, nuclear_norm
 from ..plots import BAND, SERIES, Curve, Panel, panels
 from ..problems import unit_entries_problem
 from ..reports import Claim, highest_mean, largest_of
-from ._paper import Finding, OnStep, Table
+from ._paper import Finding, OnStep, Rows
 
 _SMOOTHING, _EPSILON = 0.99, 1e-4
 # How often the train loss is compared with where training stops.
@@ -96,7 +96,7 @@ def singular_values(
     seeds: int,
 ) -> Finding:
     """The ten largest singular values along training, and their speeds against theorem 3."""
-    table = Table()
+    table = Rows()
     values: dict[int, np.ndarray] = {}
     off: dict[int, np.ndarray] = {}
     scatter: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -239,7 +239,7 @@ def learning_rates(
     seeds: int,
 ) -> Finding:
     """The same starts at several learning rates: where they end."""
-    table = Table()
+    table = Rows()
     found = np.zeros((len(depths), len(rates), 3, seeds))
     for i, depth in enumerate(depths):
         for k, rate in enumerate(rates):

@@ -17,7 +17,7 @@ from ..reports import (
     mean_of,
     share_of,
 )
-from ._paper import Finding, OnStep, Table
+from ._paper import Finding, OnStep, Rows
 from ._recoveries import NUCLEAR, RECOVERED, network_method, recoveries
 
 _NAMES = {
@@ -43,7 +43,7 @@ def success(
     outer_steps: int,
 ) -> Finding:
     """Errors of every method on the same matrices and measurements, against the oversampling."""
-    table = Table()
+    table = Rows()
     freedom = rank * (2 * side - rank)
     counts = [round(oversampling * freedom) for oversampling in oversamplings]
     limit = {"max_outer_steps": outer_steps}

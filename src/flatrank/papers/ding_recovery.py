@@ -9,7 +9,7 @@ from ..penalties import Flatness
 from ..plots import success_map
 from ..problems import draw_problem
 from ..reports import Claim, lowest_mean, mean_of, share_of, smallest_of
-from ._paper import Finding, OnStep, Table
+from ._paper import Finding, OnStep, Rows
 from ._recoveries import NUCLEAR, RECOVERED, network_method, recoveries
 
 NAMES = {
@@ -34,7 +34,7 @@ def maps(
     trials: int,
 ) -> Finding:
     """Errors of flat minima and of the least nuclear norm; a load is N / (r d)."""
-    table = Table()
+    table = Rows()
     errors = {
         (model, name): np.full((trials, len(sides), len(loads)), np.nan)
         for model in models

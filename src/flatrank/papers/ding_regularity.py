@@ -13,7 +13,7 @@ from ..plots import BAND, SERIES, Curve, Panel, panels
 from ..problems import draw_problem
 from ..recovery import nuclear_minimum
 from ..reports import Claim, largest_of, mean_of, share_of, smallest_of
-from ._paper import Finding, OnStep, Table
+from ._paper import Finding, OnStep, Rows
 from ._recoveries import (
     NUCLEAR,
     independent,
@@ -37,7 +37,7 @@ def regularity(
     trials: int,
 ) -> Finding:
     """Norms of flat minima over the least, and traces over the flat minimum's, against N / (r d)."""
-    table = Table()
+    table = Rows()
     counts = tuple(round(load * rank * side) for load in loads)
     methods = {FLAT: network_method(Flatness(), 2)}
     found = {

@@ -12,7 +12,7 @@ from ..problems import gaussian_problem
 from ..recovery import nuclear_minimum, recover
 from ..reports import Claim, highest_mean, largest_of, lowest_mean
 from ..theory import rip_constant
-from ._paper import Finding, OnStep, Table, padded
+from ._paper import Finding, OnStep, Rows, padded
 
 
 def end_points(
@@ -28,7 +28,7 @@ def end_points(
     seeds: int,
 ) -> Finding:
     """Nuclear norms of three interpolators, over the convex minimum: at every depth and count."""
-    table = Table()
+    table = Rows()
     ratios: dict[tuple[int, int, str], list[float]] = {}
     for i, count in enumerate(counts):
         for number in range(seeds):

@@ -13,7 +13,7 @@ from ..problems import low_rank_matrix
 from ..recovery import nuclear_minimum, recover
 from ..reports import Claim, largest_of, mean_of, share_of, smallest_of
 from ..theory import from_quadratic_form, gaussian_rip_prediction, hessian_trace, rip_constant
-from ._paper import Finding, OnStep, Table, padded
+from ._paper import Finding, OnStep, Rows, padded
 
 # A relative error below this is a recovery; the convex solver ends at a gap of 1e-6.
 _RECOVERED = 1e-3
@@ -32,7 +32,7 @@ def test_error(
     seeds: int,
 ) -> Finding:
     """The error of the flattest interpolator of each depth, and of the least nuclear norm's."""
-    table = Table()
+    table = Rows()
     found: dict[str, np.ndarray] = {}
     ended: list[bool] = []
     names = ("least nuclear norm", *(f"flattest, depth {depth}" for depth in depths))
@@ -132,7 +132,7 @@ def isometry(
     seeds: int,
 ) -> Finding:
     """The isometry constant of rank one against N, and F over F_iso of random matrices."""
-    table = Table()
+    table = Rows()
     rng = np.random.default_rng(seed)
     shape = (side, side)
     delta = np.zeros((seeds, len(counts)))
@@ -270,7 +270,7 @@ def one_measurement(
             flattened[i, k] = float(trace)
             chain = jnp.linalg.matrix_power(A.matrices[0].T @ M, depth - 1)
             without[i, k] = float(2 * depth * schatten_norm(chain, 2 / depth) ** (2 / depth))
-    table = Table()
+    table = Rows()
     for i, depth in enumerate(depths):
         table.add(
             depth=depth,

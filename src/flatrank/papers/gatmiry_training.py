@@ -10,7 +10,7 @@ from ..problems import gaussian_problem
 from ..recovery import recover
 from ..reports import Claim, highest_mean, mean_of
 from ._drift import zero_loss_problem
-from ._paper import Finding, OnStep, Table
+from ._paper import Finding, OnStep, Rows
 
 _RECORDED = ("loss", "trace", "nuclear_norm")
 
@@ -31,7 +31,7 @@ def training(
     seeds: int,
 ) -> Finding:
     """One random start, trained with and without label noise: loss, test loss, trace, nuclear norm."""
-    table = Table()
+    table = Rows()
     optimizers = {
         "label noise": LabelNoise(learning_rate, noise, batch_size),
         "no label noise": GradientDescent(learning_rate, batch_size),
@@ -184,7 +184,7 @@ def drift_speed(
     half = (first + limit) / 2
     pairs = [(rate, noise) for rate in learning_rates for noise in noises]
     keys = jax.random.split(jax.random.key(seed), seeds)
-    table, halved, by_step, by_time = Table(), [], [], []
+    table, halved, by_step, by_time = Rows(), [], [], []
     for k, (rate, noise) in enumerate(pairs):
         on_step(f"learning rate {rate:g}, noise {noise:g}", (k + 1) / (len(pairs) + 1))
         optimizer = LabelNoise(rate, noise, batch_size)

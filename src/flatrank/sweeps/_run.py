@@ -2,18 +2,19 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from .._progress import OnStep, silent
+from .._renamed import nothing_left, taken_over
 from ..data import atomically
 from ._cells import COLUMNS, batches, run_batch
 from ._settings import Cell, Sweep, sweep_of
 
-OnProgress = Callable[[int, int], None]
 _Rows = list[dict[str, Any]]
 
 
@@ -28,21 +29,24 @@ class SweepRun:
 def run_sweep(
     sweep: Sweep | Iterable[Mapping[str, Any]],
     directory: str | Path,
-    on_progress: OnProgress | None = None,
+    on_step: OnStep = silent,
     *,
     scheduler: str | None = None,
+    **renamed: Any,
 ) -> SweepRun:
     """Compute the cells of a sweep that the directory does not hold yet.
 
     `sweep` comes from `read_sweep`, or is an iterable of settings, one mapping a cell (`sweep_of` tells
-    the names). `on_progress` is called with the cells done and the cells asked for, first with those
-    that were there. Killed at any moment, the same call goes on; batches that were finished are kept.
+    the names). `on_step(what, fraction done)` is called after each batch, first with the cells that were
+    there. Killed at any moment, the same call goes on; batches that were finished are kept.
     With `scheduler`, the address of a Dask scheduler, batches are computed by its workers; this process
     alone writes. One sweep at a time may write to a directory.
 
     Raises ValueError for settings that cannot be (before anything is written), MemoryError for a cell
     that does not fit, ImportError for a scheduler without `distributed`, OSError where there is none.
     """
+    old = taken_over(renamed, "on_progress", "on_step", on_step, silent)
+    nothing_left(renamed, "run_sweep")
     if not isinstance(sweep, Sweep):
         sweep = sweep_of(sweep)
     directory = Path(directory)
@@ -60,13 +64,17 @@ def run_sweep(
         partial.unlink()  # of a run that was killed while it wrote
     if sweep.text is not None:
         _keep_text(directory, sweep.text)
-    if on_progress is not None:
-        on_progress(done, asked)
+
+    def tell() -> None:
+        if old is not on_step:
+            old(done, asked)
+        on_step(f"{done:,} of {asked:,} cells", done / asked)
+
+    tell()
     for rows in found:
         _write_part(results, rows)
         done += len(rows)
-        if on_progress is not None:
-            on_progress(done, asked)
+        tell()
     return run
 
 

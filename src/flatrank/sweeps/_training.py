@@ -2,7 +2,6 @@
 
 import json
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import plots
+from .._progress import OnStep, silent
 from ..data import read_measurements, read_values, write_arrays, write_columns
 from ..dynamics import (
     SAM,
@@ -63,7 +63,7 @@ class Training:
         """How many steps the whole run takes."""
         return self.arguments["steps"]
 
-    def run(self, folder: Path, callback: Callable[[int], None] | None = None) -> Run:
+    def run(self, folder: Path, on_step: OnStep = silent) -> Run:
         """Train, or go on where an interrupted run in the folder was last saved."""
         return train(
             self.network,
@@ -71,7 +71,7 @@ class Training:
             self.y,
             self.optimizer,
             **self.arguments,
-            callback=callback,
+            on_step=on_step,
             checkpoint=folder / "checkpoints",
             checkpoint_minutes=self.checkpoint_minutes,
         )

@@ -8,8 +8,8 @@ from ._rip import gaussian_rip_prediction as gaussian_rip_prediction
 from ._rip import rip_constant as rip_constant
 from ._risk import gaussian_risk_factor as gaussian_risk_factor
 from ._theorem import Check as Check
+from ._theorem import Outcome as Outcome
 from ._theorem import Relation as Relation
 from ._theorem import Theorem as Theorem
-from ._theorem import Verdict as Verdict
 from ._theorems import THEOREMS as THEOREMS
 from ._theorems import verify as verify

@@ -62,7 +62,7 @@ SANDWICH = Theorem(
     statement="Under (1, delta)-RIP, (1 - delta) F_iso <= F <= (1 + delta) F_iso at any depth.",
     latex=r"(1 - \delta) F_{\mathrm{iso}}(M) \le F(M) \le (1 + \delta) F_{\mathrm{iso}}(M)",
     hypotheses="(1/N) ||A(X)||^2 within 1 +- delta, delta < 1, on unit matrices X of rank one.",
-    source="Gatmiry et al. 2023 (arXiv 2306.13239); rank one is enough: DESIGN.md, section 2",
+    source="Gatmiry et al. 2023 (arXiv 2306.13239); rank one is enough: docs/mathematics.md",
     relation=Relation.at_most,
     tolerance=1e-8,
     formula=_sandwich_formula,

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 
-class Verdict(StrEnum):
+class Outcome(StrEnum):
     """How a check ended; the members are the words that the user reads."""
 
     holds = "holds"
@@ -65,13 +65,13 @@ class Check:
         return float(np.min(self.slack[self.met])) if self.instances else float("nan")
 
     @property
-    def verdict(self) -> Verdict:
+    def outcome(self) -> Outcome:
         """Holds, fails, or hypotheses not met by any instance."""
         if not self.instances:
-            return Verdict.not_applicable
+            return Outcome.not_applicable
         # Written so that a slack which is not a number fails.
         holds = bool(np.all(self.slack[self.met] >= -self.tolerance))
-        return Verdict.holds if holds else Verdict.fails
+        return Outcome.holds if holds else Outcome.fails
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 _BLOCK = 32
 
 
-class Draw(eqx.Module):
+class Minibatch(eqx.Module):
     """What chance decides in a step: the measurements of the minibatch, and errors of their labels.
 
     Of one step the arrays have shape (B,), of a stretch (steps, B). Indices are None when all
@@ -24,12 +24,12 @@ class Draw(eqx.Module):
     indices: Int[Array, "*steps B"] | None
     errors: Float[Array, "*steps B"] | None
 
-    def at(self, k: Array) -> "Draw":
+    def at(self, k: Array) -> "Minibatch":
         """Step k of a stretch."""
         return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), self)
 
 
-def draw(
+def draw_minibatches(
     key: PRNGKeyArray,
     first: Array,
     steps: int,
@@ -38,8 +38,8 @@ def draw(
     epochs: bool,
     noise: str | None,
     dtype: jnp.dtype,
-) -> Draw:
-    """The draws of steps first..first + steps - 1, among `count` measurements.
+) -> Minibatch:
+    """The minibatches of steps first..first + steps - 1, among `count` measurements.
 
     With `epochs` each measurement is used once before any is used again (those left over when
     `batch_size` does not divide `count` are left out of that epoch); otherwise they are drawn with
@@ -48,7 +48,7 @@ def draw(
     """
     size = count if batch_size is None else batch_size
     if noise is None and batch_size is None:
-        return Draw(None, None)
+        return Minibatch(None, None)
     words = 1 + (noise is not None) * (2 if dtype == jnp.float64 else 1)
     blocks = -(-steps // _BLOCK) + 1
     each = _BLOCK * size * words
@@ -66,13 +66,13 @@ def draw(
     bits = jax.lax.dynamic_slice_in_dim(bits, first % _BLOCK, steps)
     errors = None if noise is None else _errors(bits[..., 1:], noise, dtype)
     if batch_size is None:
-        return Draw(None, errors)
+        return Minibatch(None, errors)
     if epochs:
         # Random orders of all measurements, one an epoch, cut into minibatches.
         orders = jnp.argsort(drawn[blocks:, :count], axis=1)[:, : length * size]
         batches = orders.astype(jnp.int32).reshape(passes * length, size)
-        return Draw(jax.lax.dynamic_slice_in_dim(batches, first % length, steps), errors)
-    return Draw((bits[..., 0] % jnp.uint32(count)).astype(jnp.int32), errors)
+        return Minibatch(jax.lax.dynamic_slice_in_dim(batches, first % length, steps), errors)
+    return Minibatch((bits[..., 0] % jnp.uint32(count)).astype(jnp.int32), errors)
 
 
 def _errors(bits: Array, noise: str, dtype: jnp.dtype) -> Array:
