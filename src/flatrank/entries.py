@@ -24,7 +24,7 @@ class LongForm:
     value: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Entries:
     """The values that are known of an (m, n) table, and where they are.
 
@@ -43,18 +43,27 @@ class Entries:
     columns: Int[np.ndarray, " N"]
     values: Float[np.ndarray, " N"]
     shape: tuple[int, int]
-    row_names: np.ndarray | None = None
-    column_names: np.ndarray | None = None
-    long_form: LongForm | None = None
+    row_names: np.ndarray | None
+    column_names: np.ndarray | None
+    long_form: LongForm | None
 
-    def __post_init__(self) -> None:
-        values = as_values(self.values, np.shape(self.rows))
+    def __init__(
+        self,
+        rows: Any,
+        columns: Any,
+        values: Any,
+        shape: Any,
+        *,
+        row_names: np.ndarray | None = None,
+        column_names: np.ndarray | None = None,
+        long_form: LongForm | None = None,
+    ):
+        values = as_values(values, np.shape(rows))
         if not np.isfinite(values).all():
             raise ValueError(
                 f"`values` has {np.sum(~np.isfinite(values))} NaN or infinite value(s): remove them."
             )
-        rows, columns = np.asarray(self.rows), np.asarray(self.columns)
-        shape = as_shape(self.shape)
+        rows, columns, shape = np.asarray(rows), np.asarray(columns), as_shape(shape)
         if len(values) or rows.size or columns.size:
             with np.errstate(over="ignore"):
                 deviation = np.std(values, dtype=np.float64)
@@ -63,14 +72,20 @@ class Entries:
                     f"`values` have a standard deviation of {deviation:.3g}, out of the range of "
                     "single precision: multiply or divide them by a constant first."
                 )
-            # The measurements of the same entries are checked, so that the checks stand once.
-            A = EntryMeasurements(self.rows, self.columns, shape)
+            # Measurements of the same entries check the indices, so that the checks stand once.
+            A = EntryMeasurements(rows, columns, shape)
             rows, columns = np.asarray(A.rows), np.asarray(A.columns)
-            object.__setattr__(self, "measurements", A)
-        for name, value in zip(
-            ("rows", "columns", "values", "shape"), (rows, columns, values, shape), strict=True
-        ):
-            object.__setattr__(self, name, value)
+            self.__dict__["measurements"] = A
+        # Frozen: not by assignment.
+        self.__dict__.update(
+            rows=rows,
+            columns=columns,
+            values=values,
+            shape=shape,
+            row_names=row_names,
+            column_names=column_names,
+            long_form=long_form,
+        )
 
     @classmethod
     def from_array(cls, X: Any, column_names: np.ndarray | None = None) -> "Entries":
@@ -140,9 +155,9 @@ class Entries:
             self.columns[chosen],
             self.values[chosen],
             self.shape,
-            self.row_names,
-            self.column_names,
-            self.long_form,
+            row_names=self.row_names,
+            column_names=self.column_names,
+            long_form=self.long_form,
         )
 
     def updated(self, new: "Entries") -> "Entries":

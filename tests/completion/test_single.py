@@ -213,7 +213,9 @@ def test_entries_that_were_held_out_come_back_into_the_layout():
 def test_full_smoothing_is_weight_decay_at_depth_two():
     """Where all lines are held alike, both penalties have the trace norm as their minimum."""
     rows, columns, values, shape = *problem(40, 30)[:3], (40, 30)
-    table = bucketed(Entries(rows, columns, values, shape), np.ones(len(rows), bool), 4)
+    table = as_table(
+        rows, columns, values.astype(np.float32), np.ones(len(rows), np.float32), shape
+    )
     key = jax.random.key(0)
     network = fr.DeepLinear.gaussian(key, shape, 2, 4, scale=0.3)
     layers = tuple(layer.astype(jnp.float32) for layer in network.layers)

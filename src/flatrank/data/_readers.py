@@ -220,9 +220,9 @@ def _read_triplets(path: Path, long_form: LongForm, sql: str | None) -> Entries:
         columns,
         values[known],
         (len(ids[0]), len(ids[1])),
-        np.asarray(ids[0]),
-        np.asarray(ids[1]),
-        long_form,
+        row_names=np.asarray(ids[0]),
+        column_names=np.asarray(ids[1]),
+        long_form=long_form,
     )
 
 
