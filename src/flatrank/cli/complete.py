@@ -6,9 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ..completion import MatrixCompleter, save_model
-from ..data import Triplets, check_writable, read_table, write_completed
-from ..reports import complete_entries, write_report
 from .screen import console, progress, reports_bad_input, show_facts
 
 
@@ -69,6 +66,10 @@ def complete(
     seed: Annotated[int, typer.Option(help="Decides the held-out entries.")] = 0,
 ) -> None:
     """Fill the holes of a table: numbers in a file, missing where empty, NULL or NaN."""
+    from ..completion import MatrixCompleter, save_model
+    from ..data import Triplets, check_writable, read_table, write_completed
+    from ..reports import complete_entries, write_report
+
     named = {"--row": row, "--column": column, "--value": value}
     missing = [option for option, name in named.items() if name is None]
     if missing and len(missing) < 3:

@@ -14,7 +14,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..sweeps import read_sweep, run_sweep
 from .screen import console, reports_bad_input
 
 
@@ -34,6 +33,8 @@ def sweep(
     Killed at any moment, the same command goes on and repeats nothing; with another file it adds the
     cells that are missing.
     """
+    from ..sweeps import read_sweep, run_sweep
+
     asked = read_sweep(settings)
     columns = (
         SpinnerColumn(),

@@ -1,9 +1,8 @@
-"""Tables with holes, completed without choosing a rank."""
+"""Tables with holes, completed without choosing a rank: scikit-learn estimators and saved models.
 
-from ._complete import Completion as Completion
-from ._completer import MatrixCompleter as MatrixCompleter
-from ._models import load_model as load_model
-from ._models import save_model as save_model
-from ._prediction import id_columns as id_columns
-from ._prediction import predict_pairs as predict_pairs
-from ._triplets import TripletCompleter as TripletCompleter
+What fits a table is in `single` (one factorisation of least penalty) and `average` (all that could be).
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

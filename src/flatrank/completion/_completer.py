@@ -33,7 +33,7 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
     """Fill the holes of a table by a deep matrix factorisation, without choosing a rank.
 
     The model is mean + row bias + column bias + W, W the end-to-end matrix of a deep linear network,
-    fitted to the observed entries with a penalty on its layers (see `flatrank.recover.complete`).
+    fitted to the observed entries with a penalty on its layers.
 
     X is an array with NaN for missing, or a scipy.sparse matrix, in which *stored* entries are
     observed (a stored zero is an observed zero) and all others are missing.

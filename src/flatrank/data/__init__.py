@@ -1,4 +1,7 @@
-"""Readers and writers of tables with holes, in files and in memory; real data."""
+"""Tables, measurements and pairs from files, databases and data frames, and back; real data.
+
+A new format of tables is a line in `_readers.py` and in `_writers.py`, and a file if it is long.
+"""
 
 from ._entries import number_entries as number_entries
 from ._entries import require_ids as require_ids
