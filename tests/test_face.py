@@ -79,6 +79,12 @@ def test_names_of_the_release_before_say_where_they_are(name):
     assert name not in dir(fr)
 
 
+def test_a_problem_of_the_release_before_says_where_it_is():
+    with pytest.warns(FutureWarning, match=r"called flatrank\.problems\.low_rank_matrix now"):
+        found = fr.data.low_rank_matrix
+    assert found is fr.problems.low_rank_matrix
+
+
 def test_the_room_of_the_release_before_says_where_it_has_gone():
     with pytest.raises(ModuleNotFoundError, match=r"flatrank\.sweeps .*run_sweep"):
         importlib.import_module("flatrank.experiments.sweep")
