@@ -2,8 +2,9 @@
 
     make bench-startup
 
-CPU seconds (user and system) of fresh processes that take turns. A ratio is the median over rounds of one
-process over the reference process of the same round. `--source FOLDER` measures another checkout's src/.
+CPU seconds (user and system) of fresh processes that take turns. A ratio is the median over rounds of
+one process over the reference process of the same round. `--source FOLDER` measures the src/ of another
+checkout.
 """
 
 import argparse

@@ -11,7 +11,7 @@ import pytest
 import flatrank
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MODULES = ["flatrank"] + [
     found.name
     for found in pkgutil.walk_packages(flatrank.__path__, "flatrank.")
