@@ -26,10 +26,11 @@ app.command()(reproduce.reproduce)
 app.command()(demo.demo)
 
 
-def _show_version(asked: bool) -> None:
+def _show_version(asked: bool) -> bool:
     if asked:
         typer.echo(f"flatrank {__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()
