@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo bench-flatness bench-recovery bench-dynamics bench-completion test lint types architecture format clean
+.PHONY: demo bench-flatness bench-recovery bench-dynamics bench-completion bench-startup test lint types architecture format clean
 
 demo: .venv/demo
 	$(BIN)/flatrank demo
@@ -21,6 +21,9 @@ bench-dynamics: .venv/bench
 
 bench-completion: .venv/bench-tables
 	$(BIN)/python benchmarks/completion.py
+
+bench-startup: .venv/bench
+	$(BIN)/python benchmarks/startup.py --keep
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -10,13 +10,13 @@ truth = fr.DeepLinear.gaussian(jax.random.key(0), (6, 6), depth=2, width=1).matr
 A = fr.gaussian_measurements(jax.random.key(1), 20, (6, 6))
 y = A.apply(truth)
 start = fr.DeepLinear.gaussian(jax.random.key(2), (6, 6), depth=2, scale=0.8)
-interpolator = fr.retracted(start, A, y)  # the nearest network of zero loss
+interpolator = fr.dynamics.retracted(start, A, y)  # the nearest network of zero loss
 
 # The flow for the time that the steps take along it: learning rate^2 noise^2 / 2 batch size each.
 noise = fr.LabelNoise(learning_rate=0.0005, noise=0.8, batch_size=1)
 steps = 200_000
-time = float(fr.equivalent_time(noise, steps))
-flow = fr.train(interpolator, A, y, fr.FlatFlow(time / 50), steps=50, record=("trace",))
+time = float(fr.dynamics.equivalent_time(noise, steps))
+flow = fr.train(interpolator, A, y, fr.dynamics.FlatFlow(time / 50), steps=50, record=("trace",))
 noisy = fr.train(
     interpolator,
     A,

@@ -1,56 +1,31 @@
-"""Matrix recovery by deep matrix factorisation, with its inductive bias made explicit."""
+"""Matrix recovery by deep matrix factorisation, with its inductive bias made explicit.
 
-from .completion import MatrixCompleter as MatrixCompleter
-from .completion import TripletCompleter as TripletCompleter
-from .completion import load_model as load_model
-from .completion import save_model as save_model
-from .dynamics import SAM as SAM
-from .dynamics import DivergenceError as DivergenceError
-from .dynamics import FlatFlow as FlatFlow
-from .dynamics import GradientDescent as GradientDescent
-from .dynamics import GradientFlow as GradientFlow
-from .dynamics import LabelNoise as LabelNoise
-from .dynamics import Run as Run
-from .dynamics import TrainingResult as TrainingResult
-from .dynamics import equivalent_penalty as equivalent_penalty
-from .dynamics import equivalent_time as equivalent_time
-from .dynamics import retracted as retracted
-from .dynamics import scale_by_global_rms as scale_by_global_rms
-from .dynamics import singular_value_speeds as singular_value_speeds
-from .dynamics import train as train
-from .flatness import dense_hessian as dense_hessian
-from .flatness import flatten as flatten
-from .flatness import hessian_operator as hessian_operator
-from .flatness import induced_regularizer as induced_regularizer
-from .flatness import largest_eigenvalue as largest_eigenvalue
-from .flatness import largest_eigenvalues as largest_eigenvalues
-from .flatness import layer_traces as layer_traces
-from .flatness import loss as loss
-from .flatness import regularizer_path as regularizer_path
-from .flatness import spectral_density as spectral_density
-from .flatness import trace_of_hessian as trace_of_hessian
-from .measurements import DenseMeasurements as DenseMeasurements
-from .measurements import EntryMeasurements as EntryMeasurements
-from .measurements import IsotropicMeasurements as IsotropicMeasurements
-from .measurements import RankOneMeasurements as RankOneMeasurements
-from .measurements import gaussian_measurements as gaussian_measurements
-from .network import DeepLinear as DeepLinear
-from .norms import effective_rank as effective_rank
-from .norms import nuclear_norm as nuclear_norm
-from .norms import numerical_rank as numerical_rank
-from .norms import schatten_norm as schatten_norm
-from .norms import singular_values as singular_values
-from .norms import stable_rank as stable_rank
-from .norms import weighted_trace_norm as weighted_trace_norm
-from .penalties import Flatness as Flatness
-from .penalties import WeightDecay as WeightDecay
-from .recovery import Certificate as Certificate
-from .recovery import Result as Result
-from .recovery import Solution as Solution
-from .recovery import certificate as certificate
-from .recovery import recover as recover
-from .theory import THEOREMS as THEOREMS
-from .theory import RIPConstant as RIPConstant
-from .theory import rip_constant as rip_constant
-from .theory import trace_lower_bound as trace_lower_bound
-from .theory import verify as verify
+The names here are those that most programs need. Everything else is in a room, as
+`flatrank.flatness.layer_traces`; all rooms are there after `import flatrank as fr`.
+"""
+
+import sys
+from operator import attrgetter
+from typing import Any
+
+import lazy_loader
+
+from ._renamed import MOVED, warn_renamed
+
+__version__ = "0.1.0"
+
+# What is here, and from which room, is in __init__.pyi; a room loads when it is first asked for.
+_load, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return _load(name)
+    if name not in MOVED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    warn_renamed(f"flatrank.{name}", f"flatrank.{MOVED[name]}")
+    return attrgetter(MOVED[name])(sys.modules[__name__])
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import psutil
 
 
 def is_traced(*values: Any) -> bool:
@@ -132,6 +131,8 @@ def positive_integer(value: Any, name: str) -> int:
 
 def free_memory() -> int:
     """Bytes that can be allocated without swapping."""
+    import psutil
+
     return int(psutil.virtual_memory().available)
 
 

@@ -5,6 +5,47 @@ from typing import Any
 
 _UNSET: Any = object()
 
+_MOVED_TO = {
+    "dynamics": (
+        "DivergenceError",
+        "FlatFlow",
+        "GradientDescent",
+        "GradientFlow",
+        "Run",
+        "TrainingResult",
+        "equivalent_penalty",
+        "equivalent_time",
+        "retracted",
+        "scale_by_global_rms",
+        "singular_value_speeds",
+    ),
+    "flatness": (
+        "dense_hessian",
+        "hessian_operator",
+        "largest_eigenvalue",
+        "largest_eigenvalues",
+        "layer_traces",
+        "regularizer_path",
+        "spectral_density",
+    ),
+    "norms": (
+        "effective_rank",
+        "nuclear_norm",
+        "numerical_rank",
+        "schatten_norm",
+        "singular_values",
+        "stable_rank",
+        "weighted_trace_norm",
+    ),
+    "recovery": ("Certificate", "Result"),
+    "theory": ("THEOREMS", "RIPConstant", "rip_constant", "trace_lower_bound", "verify"),
+}
+
+# What was called flatrank.KEY is called flatrank.VALUE now.
+MOVED = {name: f"{room}.{name}" for room, names in _MOVED_TO.items() for name in names} | {
+    module: "completion" for module in ("estimators", "models", "queries", "triplets")
+}
+
 
 def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
     """Warn the caller's caller that `old` is called `new` now and goes away with the next release."""

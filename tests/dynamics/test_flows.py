@@ -25,7 +25,9 @@ def test_gradient_flow_is_the_integral_of_the_gradient(problem):
     flat, restore = ravel_pytree(network.layers)
     slope = jax.jit(jax.grad(lambda x: explicit_loss(restore(x), A.matrices, y)))
     expected = integrated(lambda t, x: -np.asarray(slope(x)), flat, 2.0)
-    run = fr.train(network, A, y, fr.GradientFlow(0.5, tolerance=1e-10), steps=4, record=("loss",))
+    run = fr.train(
+        network, A, y, fr.dynamics.GradientFlow(0.5, tolerance=1e-10), steps=4, record=("loss",)
+    )
     np.testing.assert_allclose(ravel_pytree(run.network.layers)[0], expected, rtol=1e-7, atol=1e-8)
 
 
@@ -43,7 +45,7 @@ def test_flat_flow_is_the_integral_of_the_projected_slope(flat_problem):
         return -(g - J.T @ np.linalg.lstsq(J.T, g, rcond=None)[0])
 
     expected = integrated(field, flat, 0.02)
-    flow = fr.FlatFlow(0.01, tolerance=1e-10)
+    flow = fr.dynamics.FlatFlow(0.01, tolerance=1e-10)
     run = fr.train(network, A, y, flow, steps=2, record_every=1)
     np.testing.assert_allclose(ravel_pytree(run.network.layers)[0], expected, rtol=1e-7, atol=1e-8)
     assert run.history["trace"][-1] < 0.9 * run.history["trace"][0]
@@ -52,18 +54,20 @@ def test_flat_flow_is_the_integral_of_the_projected_slope(flat_problem):
 @pytest.mark.parametrize("depth", [2, 3])
 def test_flat_flow_falls_to_the_flattest_interpolator_at_zero_loss(depth):
     A, y, network, _ = small(depth=depth, shape=(4, 4), count=13)
-    network = retracted(fr.train(network, A, y, fr.GradientFlow(20.0), steps=5).network, A, y)
+    network = retracted(
+        fr.train(network, A, y, fr.dynamics.GradientFlow(20.0), steps=5).network, A, y
+    )
     run = fr.train(
         network,
         A,
         y,
-        fr.FlatFlow(0.05),
+        fr.dynamics.FlatFlow(0.05),
         steps=200,
         record=("loss", "trace", "tangent_slope"),
         record_every=1,
         until={"tangent_slope": 1e-4},
     )
-    assert run.result == fr.TrainingResult.reached
+    assert run.result == fr.dynamics.TrainingResult.reached
     assert (run.history["loss"] < 1e-28).all()
     assert (np.diff(run.history["trace"]) < 1e-9 * run.history["trace"][0]).all()
     flattest = fr.recover(A, y, depth)
@@ -90,8 +94,8 @@ def test_measurements_given_twice_are_no_trouble(flat_problem):
     A, y, network, _ = flat_problem
     twice = fr.DenseMeasurements(jnp.concatenate([A.matrices, A.matrices]))
     both = jnp.concatenate([y, y])
-    one = fr.train(network, A, y, fr.FlatFlow(0.01), steps=2)
-    other = fr.train(network, twice, both, fr.FlatFlow(0.01), steps=2)
+    one = fr.train(network, A, y, fr.dynamics.FlatFlow(0.01), steps=2)
+    other = fr.train(network, twice, both, fr.dynamics.FlatFlow(0.01), steps=2)
     np.testing.assert_allclose(one.history["trace"], other.history["trace"], rtol=1e-6)
 
 
@@ -103,8 +107,10 @@ def test_singular_values_of_a_balanced_network_move_as_the_formula_says(depth):
     np.testing.assert_allclose(singular_value_speeds(balanced, A, y), expected, rtol=1e-9)
     # The network's own, from a step of gradient flow.
     step = 1e-5
-    moved = fr.train(balanced, A, y, fr.GradientFlow(step, tolerance=1e-13), steps=1).network
-    speed = (fr.singular_values(moved) - fr.singular_values(balanced)) / step
+    moved = fr.train(
+        balanced, A, y, fr.dynamics.GradientFlow(step, tolerance=1e-13), steps=1
+    ).network
+    speed = (fr.norms.singular_values(moved) - fr.norms.singular_values(balanced)) / step
     np.testing.assert_allclose(speed, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
@@ -116,5 +122,7 @@ def test_unbalanced_networks_need_the_derivative(problem):
 
 def test_a_flow_that_cannot_be_followed_says_so(problem):
     A, y, network, _ = problem
-    with pytest.raises(fr.DivergenceError, match="could not be followed in 10,000 inner steps"):
-        fr.train(network, A, y, fr.GradientFlow(1e9), steps=1, record=("loss",))
+    with pytest.raises(
+        fr.dynamics.DivergenceError, match="could not be followed in 10,000 inner steps"
+    ):
+        fr.train(network, A, y, fr.dynamics.GradientFlow(1e9), steps=1, record=("loss",))

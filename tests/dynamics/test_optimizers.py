@@ -31,7 +31,7 @@ def descended(layers, gradient, rate=RATE):
 
 def test_gradient_descent(problem):
     A, y, network, _ = problem
-    moved, _, value = stepped(fr.GradientDescent(RATE), problem)
+    moved, _, value = stepped(fr.dynamics.GradientDescent(RATE), problem)
     expected, gradient = jax.value_and_grad(explicit_loss)(network.layers, A.matrices, y)
     assert_layers(moved, descended(network.layers, gradient))
     np.testing.assert_allclose(value, expected, rtol=1e-13)
@@ -69,7 +69,7 @@ def test_sam_at_a_gradient_whose_square_underflows(problem):
 @pytest.mark.parametrize("penalty", [fr.Flatness(), fr.WeightDecay()], ids=["trace", "decay"])
 def test_penalties_are_added_to_the_loss(problem, penalty):
     A, y, network, _ = problem
-    moved, _, _ = stepped(fr.GradientDescent(RATE, penalty=penalty, strength=0.2), problem)
+    moved, _, _ = stepped(fr.dynamics.GradientDescent(RATE, penalty=penalty, strength=0.2), problem)
     plain = jax.grad(explicit_loss)(network.layers, A.matrices, y)
     if isinstance(penalty, fr.WeightDecay):
         extra = tuple(2 * w for w in network.layers)
@@ -88,7 +88,7 @@ def test_penalties_are_added_to_the_loss(problem, penalty):
 
 def test_any_optax_transformation(problem):
     A, y, network, _ = problem
-    optimizer = fr.GradientDescent(RATE, transformation=optax.scale_by_adam())
+    optimizer = fr.dynamics.GradientDescent(RATE, transformation=optax.scale_by_adam())
     run = fr.train(network, A, y, optimizer, steps=7, record=("loss",))
     reference = optax.adam(RATE)
     with jax.numpy_dtype_promotion("standard"):
@@ -102,8 +102,8 @@ def test_any_optax_transformation(problem):
 
 def test_one_scale_for_all_layers(problem):
     A, y, network, _ = problem
-    transformation = fr.scale_by_global_rms(decay=0.9, epsilon=1e-3)
-    optimizer = fr.GradientDescent(RATE, transformation=transformation)
+    transformation = fr.dynamics.scale_by_global_rms(decay=0.9, epsilon=1e-3)
+    optimizer = fr.dynamics.GradientDescent(RATE, transformation=transformation)
     run = fr.train(network, A, y, optimizer, steps=5, record=("loss",))
     layers, mean = network.layers, 0.0
     size = sum(layer.size for layer in layers)
@@ -159,43 +159,58 @@ def test_epochs_use_every_measurement_once():
 
 
 def test_equivalent_constants():
-    np.testing.assert_allclose(fr.equivalent_penalty(fr.LabelNoise(0.1, 2.0, 4)), 0.1 * 4 / 8)
-    np.testing.assert_allclose(fr.equivalent_penalty(fr.SAM(0.1, 0.3, 1)), 0.045)
+    np.testing.assert_allclose(
+        fr.dynamics.equivalent_penalty(fr.LabelNoise(0.1, 2.0, 4)), 0.1 * 4 / 8
+    )
+    np.testing.assert_allclose(fr.dynamics.equivalent_penalty(fr.SAM(0.1, 0.3, 1)), 0.045)
     penalised = fr.LabelNoise(0.1, 2.0, 4, penalty=fr.Flatness(), strength=0.5)
-    np.testing.assert_allclose(fr.equivalent_penalty(penalised), 0.55)
-    np.testing.assert_allclose(fr.equivalent_time(penalised, 10), 0.55)
-    assert fr.equivalent_time(fr.FlatFlow(0.2), 10) == 2.0
-    assert fr.equivalent_time(fr.GradientFlow(0.2), 10) == 0.0
+    np.testing.assert_allclose(fr.dynamics.equivalent_penalty(penalised), 0.55)
+    np.testing.assert_allclose(fr.dynamics.equivalent_time(penalised, 10), 0.55)
+    assert fr.dynamics.equivalent_time(fr.dynamics.FlatFlow(0.2), 10) == 2.0
+    assert fr.dynamics.equivalent_time(fr.dynamics.GradientFlow(0.2), 10) == 0.0
     A = fr.gaussian_measurements(jax.random.key(0), 20, (3, 3))
-    np.testing.assert_allclose(fr.equivalent_penalty(fr.LabelNoise(0.1, 2.0), A), 0.1 * 4 / 40)
+    np.testing.assert_allclose(
+        fr.dynamics.equivalent_penalty(fr.LabelNoise(0.1, 2.0), A), 0.1 * 4 / 40
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: fr.GradientDescent(-1.0), "`learning_rate` must be positive and finite"),
-        (lambda: fr.GradientDescent(np.nan), "`learning_rate` must be positive and finite"),
-        (lambda: fr.GradientDescent(np.ones((2, 2))), "`learning_rate` must be a number"),
-        (lambda: fr.GradientDescent(0.1, 0), "`batch_size` must be an integer of at least 1"),
-        (lambda: fr.GradientDescent(0.1, strength=0.1), "pass both or neither"),
-        (lambda: fr.GradientDescent(0.1, penalty=fr.Flatness()), "pass both or neither"),
-        (lambda: fr.GradientDescent(0.1, epochs=True), "pass a `batch_size`"),
+        (lambda: fr.dynamics.GradientDescent(-1.0), "`learning_rate` must be positive and finite"),
+        (
+            lambda: fr.dynamics.GradientDescent(np.nan),
+            "`learning_rate` must be positive and finite",
+        ),
+        (lambda: fr.dynamics.GradientDescent(np.ones((2, 2))), "`learning_rate` must be a number"),
+        (
+            lambda: fr.dynamics.GradientDescent(0.1, 0),
+            "`batch_size` must be an integer of at least 1",
+        ),
+        (lambda: fr.dynamics.GradientDescent(0.1, strength=0.1), "pass both or neither"),
+        (lambda: fr.dynamics.GradientDescent(0.1, penalty=fr.Flatness()), "pass both or neither"),
+        (lambda: fr.dynamics.GradientDescent(0.1, epochs=True), "pass a `batch_size`"),
         (lambda: fr.LabelNoise(0.1, -1.0, 4), "`noise` must be at least 0"),
         (lambda: fr.LabelNoise(0.1, 1.0, 4, distribution="cauchy"), "`distribution` must be one"),
         (lambda: fr.SAM(0.1, np.inf), "`radius` must be at least 0 and finite"),
-        (lambda: fr.FlatFlow(0.0), "`time_step` must be positive"),
-        (lambda: fr.GradientFlow(0.1, tolerance=-1.0), "`tolerance` must be positive"),
-        (lambda: fr.equivalent_penalty(fr.SAM(0.1, 0.1, 4)), "only batches of one"),
-        (lambda: fr.equivalent_penalty(fr.LabelNoise(0.1, 0.1)), "pass `A`"),
-        (lambda: fr.equivalent_penalty(fr.FlatFlow(0.1)), "use `equivalent_time`"),
+        (lambda: fr.dynamics.FlatFlow(0.0), "`time_step` must be positive"),
+        (lambda: fr.dynamics.GradientFlow(0.1, tolerance=-1.0), "`tolerance` must be positive"),
+        (lambda: fr.dynamics.equivalent_penalty(fr.SAM(0.1, 0.1, 4)), "only batches of one"),
+        (lambda: fr.dynamics.equivalent_penalty(fr.LabelNoise(0.1, 0.1)), "pass `A`"),
         (
-            lambda: fr.equivalent_penalty(
-                fr.GradientDescent(0.1, penalty=fr.WeightDecay(), strength=1.0)
+            lambda: fr.dynamics.equivalent_penalty(fr.dynamics.FlatFlow(0.1)),
+            "use `equivalent_time`",
+        ),
+        (
+            lambda: fr.dynamics.equivalent_penalty(
+                fr.dynamics.GradientDescent(0.1, penalty=fr.WeightDecay(), strength=1.0)
             ),
             "which is no trace penalty",
         ),
         (
-            lambda: fr.equivalent_time(fr.SAM(0.1, 0.1, 1, transformation=optax.trace(0.9)), 3),
+            lambda: fr.dynamics.equivalent_time(
+                fr.SAM(0.1, 0.1, 1, transformation=optax.trace(0.9)), 3
+            ),
             "no equivalent trace penalty is known",
         ),
     ],

@@ -81,7 +81,9 @@ def test_the_callback_of_release_0_1_hears_the_steps(problem):
         trained(problem, callbacks=seen.append)
 
 
-@pytest.mark.parametrize("optimizer", [NOISE, fr.SAM(0.01, 0.05, 1), fr.GradientFlow(0.01)])
+@pytest.mark.parametrize(
+    "optimizer", [NOISE, fr.SAM(0.01, 0.05, 1), fr.dynamics.GradientFlow(0.01)]
+)
 def test_many_runs_equal_the_loop(problem, optimizer):
     keys = jax.random.split(KEY, 3)
     many = trained(problem, optimizer, key=keys)
@@ -130,7 +132,7 @@ def test_jit_vmap_and_forward_differentiation_from_outside(problem):
 
 
 def test_a_run_ends_where_until_says(problem):
-    descent = fr.GradientDescent(0.05)
+    descent = fr.dynamics.GradientDescent(0.05)
     run = trained(problem, descent, steps=5000, record_every=10, until={"loss": 1e-6})
     assert run.history["loss"][-1] <= 1e-6 < run.history["loss"][-2]
     assert len(run.history["step"]) < 500
@@ -140,11 +142,11 @@ def test_a_run_ends_where_until_says(problem):
 
 
 def test_runs_that_have_reached_it_wait_for_the_others(problem):
-    descent = fr.GradientDescent(np.asarray([0.05, 0.02]))
+    descent = fr.dynamics.GradientDescent(np.asarray([0.05, 0.02]))
     arguments = {"steps": 5000, "record_every": 10, "until": {"loss": 1e-4}}
     both = trained(problem, descent, **arguments)
     for k, rate in enumerate((0.05, 0.02)):
-        one = trained(problem, fr.GradientDescent(rate), **arguments)
+        one = trained(problem, fr.dynamics.GradientDescent(rate), **arguments)
         records = len(one.history["step"])
         np.testing.assert_allclose(
             both.history["loss"][k, :records], one.history["loss"], rtol=1e-9
@@ -157,20 +159,20 @@ def test_runs_that_have_reached_it_wait_for_the_others(problem):
 def test_a_start_that_is_not_finite_is_told(problem):
     A, y, network, _ = problem
     huge = jax.tree.map(lambda layer: 1e200 * layer, network)
-    with pytest.raises(fr.DivergenceError, match="not finite at the start") as e:
-        fr.train(huge, A, y, fr.GradientDescent(0.1), steps=10)
+    with pytest.raises(fr.dynamics.DivergenceError, match="not finite at the start") as e:
+        fr.train(huge, A, y, fr.dynamics.GradientDescent(0.1), steps=10)
     assert int(e.value.run.diverged_at) == 0
     assert len(e.value.run.history["loss"]) == 0
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), network, huge)
     with pytest.warns(UserWarning, match="1 of 2 runs diverged; in run 1 .* at the start"):
-        runs = fr.train(both, A, y, fr.GradientDescent(0.01), steps=10, record_every=5)
+        runs = fr.train(both, A, y, fr.dynamics.GradientDescent(0.01), steps=10, record_every=5)
     assert np.isfinite(runs.history["loss"][0]).all()
 
 
 def test_whole_numbers_can_be_recorded(problem):
     record = {"large": lambda network, A, y: jnp.sum(jnp.abs(network.matrix()) > 0.1)}
-    with pytest.raises(fr.DivergenceError) as e:
-        trained(problem, fr.GradientDescent(5.0), record=record, record_every=1)
+    with pytest.raises(fr.dynamics.DivergenceError) as e:
+        trained(problem, fr.dynamics.GradientDescent(5.0), record=record, record_every=1)
     history = e.value.run.history
     assert len(history["large"]) == len(history["step"]) <= int(e.value.run.diverged_at) + 1
     assert np.array_equal(history["large"], np.round(history["large"]))
@@ -182,13 +184,17 @@ def test_every_start_of_flat_flow_must_interpolate(problem):
     network = fr.DeepLinear.gaussian(KEY, A.shape, 3, flat.width)
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), flat, network)
     with pytest.raises(ValueError, match="does not interpolate"):
-        fr.train(both, A, y, fr.FlatFlow(0.01), steps=2)
+        fr.train(both, A, y, fr.dynamics.FlatFlow(0.01), steps=2)
 
 
 def test_truth_and_flat_flow_work_under_jit(problem):
     A, y, _, truth = problem
     flat = fr.recover(A, y, depth=3).network
-    run = lambda dt: fr.train(flat, A, y, fr.FlatFlow(dt), steps=2, truth=truth, record_every=1)  # noqa: E731
+
+    def run(time_step):
+        flow = fr.dynamics.FlatFlow(time_step)
+        return fr.train(flat, A, y, flow, steps=2, truth=truth, record_every=1)
+
     np.testing.assert_allclose(
         jax.jit(lambda dt: run(dt).history["test_error"])(0.01),
         run(0.01).history["test_error"],
@@ -198,31 +204,33 @@ def test_truth_and_flat_flow_work_under_jit(problem):
 
 def test_divergence_names_the_step_and_the_learning_rate(problem):
     with pytest.raises(
-        fr.DivergenceError, match=r"not finite at step \d+ .*above 2 / largest"
+        fr.dynamics.DivergenceError, match=r"not finite at step \d+ .*above 2 / largest"
     ) as e:
-        trained(problem, fr.GradientDescent(5.0), record_every=1)
+        trained(problem, fr.dynamics.GradientDescent(5.0), record_every=1)
     run = e.value.run
     assert all(np.isfinite(values).all() for values in run.history.values())
     assert run.history["step"][-1] <= int(run.diverged_at) <= run.history["step"][-1] + 1
     assert all(bool(jnp.isfinite(layer).all()) for layer in run.network.layers)
-    kept = trained(problem, fr.GradientDescent(5.0), throw=False)
-    assert kept.result == fr.TrainingResult.diverged
+    kept = trained(problem, fr.dynamics.GradientDescent(5.0), throw=False)
+    assert kept.result == fr.dynamics.TrainingResult.diverged
 
 
 @pytest.mark.parametrize("every", [1, 1000])
 def test_divergence_by_noise_or_penalty_is_told_apart(problem, every):
     noisy = fr.LabelNoise(0.02, 1e6, 1)
-    with pytest.raises(fr.DivergenceError, match="below 2 / largest eigenvalue of the loss"):
+    with pytest.raises(
+        fr.dynamics.DivergenceError, match="below 2 / largest eigenvalue of the loss"
+    ):
         trained(problem, noisy, record_every=every, steps=1000)
-    heavy = fr.GradientDescent(1e-3, penalty=fr.Flatness(), strength=1e3)
-    with pytest.raises(fr.DivergenceError, match="lower `learning_rate` or `strength`"):
+    heavy = fr.dynamics.GradientDescent(1e-3, penalty=fr.Flatness(), strength=1e3)
+    with pytest.raises(fr.dynamics.DivergenceError, match="lower `learning_rate` or `strength`"):
         trained(problem, heavy, record_every=every, steps=1000)
 
 
 def test_one_diverged_run_among_others_is_told(problem):
     rates = np.asarray([0.01, 5.0, 0.02])
     with pytest.warns(UserWarning, match="1 of 3 runs diverged; in run 1 the loss was not finite"):
-        run = trained(problem, fr.GradientDescent(rates))
+        run = trained(problem, fr.dynamics.GradientDescent(rates))
     np.testing.assert_array_equal(np.asarray(run.diverged_at) >= 0, [False, True, False])
     assert np.isfinite(run.history["loss"][[0, 2]]).all()
     assert "2 of 3 runs: All steps were taken." in run.message
@@ -274,7 +282,7 @@ def test_what_functions_close_over_tells_runs_apart(problem, tmp_path):
         return {"entry": lambda network, A, y: network.matrix()[i, i]}
 
     def with_momentum(momentum):
-        return fr.GradientDescent(0.01, transformation=optax.trace(momentum))
+        return fr.dynamics.GradientDescent(0.01, transformation=optax.trace(momentum))
 
     first = trained(problem, with_momentum(0.9), record=entry(0), checkpoint=tmp_path)
     again = trained(problem, with_momentum(0.9), record=entry(0), checkpoint=tmp_path)
@@ -285,7 +293,9 @@ def test_what_functions_close_over_tells_runs_apart(problem, tmp_path):
 
 
 def test_keys_in_the_memory_of_a_transformation_are_saved(problem, tmp_path):
-    noisy = fr.GradientDescent(0.01, transformation=optax.add_noise(0.1, 0.5, jax.random.key(0)))
+    noisy = fr.dynamics.GradientDescent(
+        0.01, transformation=optax.add_noise(0.1, 0.5, jax.random.key(0))
+    )
     run = trained(problem, noisy, checkpoint=tmp_path)
     assert equal(run, trained(problem, noisy, checkpoint=tmp_path))
 
@@ -312,7 +322,7 @@ def test_checkpoints_are_made_between_records_too(problem, tmp_path):
         (NOISE, {"record": ["step"]}, "which every history has"),
         (NOISE, {"truth": jnp.ones((2, 2))}, "`truth` must be a matrix of shape"),
         (NOISE, {"until": {"time": 1.0}}, "`until` bounds 'time', which `record` does not name"),
-        (fr.FlatFlow(0.1), {}, "does not interpolate"),
+        (fr.dynamics.FlatFlow(0.1), {}, "does not interpolate"),
         (fr.LabelNoise(0.1, 0.1, 40, epochs=True), {}, "an epoch has no full batch"),
         (
             fr.LabelNoise(np.ones(2), 0.1, 3),
@@ -346,7 +356,7 @@ def test_every_ensemble(ensemble):
     y = A.apply(jnp.ones((5, 4)))
     optimizer = fr.LabelNoise(1e-3, 0.01, 3)
     if isinstance(A, fr.IsotropicMeasurements):  # its measurements cannot be told apart
-        optimizer = fr.GradientDescent(1e-3)
+        optimizer = fr.dynamics.GradientDescent(1e-3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run = fr.train(network, A, y, optimizer, steps=500, key=KEY)
@@ -373,7 +383,9 @@ def test_the_program_has_one_loop_at_a_time(problem, epochs):
     assert independent_loops(text) == []
 
 
-@pytest.mark.parametrize("optimizer", [NOISE, fr.FlatFlow(1e-3)], ids=["label noise", "flow"])
+@pytest.mark.parametrize(
+    "optimizer", [NOISE, fr.dynamics.FlatFlow(1e-3)], ids=["label noise", "flow"]
+)
 def test_many_runs_factorise_one_batch_at_a_time(problem, optimizer):
     text = compiled(problem, optimizer, QUANTITIES, 3)
     assert text.count('custom_call_target="lapack_') > 3

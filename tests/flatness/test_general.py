@@ -77,7 +77,9 @@ def test_deep_linear_networks_take_the_exact_path(ensemble):
     network = fr.DeepLinear.gaussian(jax.random.key(0), (9, 8), 3)
     y = jnp.ones(A.count)
     found = general.leaf_traces(fr.loss, network, A, y, key=jax.random.key(0), probes=2)
-    np.testing.assert_array_equal(jnp.stack(found.value.layers), fr.layer_traces(network, A))
+    np.testing.assert_array_equal(
+        jnp.stack(found.value.layers), fr.flatness.layer_traces(network, A)
+    )
     assert all(error == 0 for error in found.standard_error.layers)
     total = general.trace_of_hessian(fr.loss, network, A, y, key=jax.random.key(0), probes=2)
     np.testing.assert_allclose(total.value, fr.trace_of_hessian(network, A), rtol=1e-14)

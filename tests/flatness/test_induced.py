@@ -24,7 +24,7 @@ def test_one_measurement(depth):
     """2 L ||(A^T M)^{L-1} A^T||_{S_{2/L}}^{2/L}; without the trailing A^T it would be wrong."""
     A = fr.DenseMeasurements(jax.random.normal(jax.random.key(0), (1, 3, 3)))
     matrix = jax.random.normal(jax.random.key(1), (3, 3))
-    assert fr.regularizer_path(A, 3) == Formula.single
+    assert fr.flatness.regularizer_path(A, 3) == Formula.single
     found = float(fr.induced_regularizer(matrix, A, depth))
     flat = fr.flatten(fr.DeepLinear.balanced(matrix, depth), A, max_sweeps=2000)
     np.testing.assert_allclose(found, fr.trace_of_hessian(flat, A), rtol=1e-8)
@@ -84,12 +84,12 @@ def test_missing_entries_are_not_the_nuclear_norm():
 
 def test_the_path_is_told():
     dense = fr.gaussian_measurements(jax.random.key(0), 9, (3, 3))
-    assert fr.regularizer_path(fr.IsotropicMeasurements((3, 3)), 4) == Formula.isotropic
-    assert fr.regularizer_path(dense, 2) == Formula.depth_two
-    assert fr.regularizer_path(dense, 3) == Formula.flattening
-    assert "geometric means" in fr.regularizer_path(dense, 3)
+    assert fr.flatness.regularizer_path(fr.IsotropicMeasurements((3, 3)), 4) == Formula.isotropic
+    assert fr.flatness.regularizer_path(dense, 2) == Formula.depth_two
+    assert fr.flatness.regularizer_path(dense, 3) == Formula.flattening
+    assert "geometric means" in fr.flatness.regularizer_path(dense, 3)
     empty_row = fr.EntryMeasurements([0, 0, 1], [0, 1, 1], (3, 2))
-    assert fr.regularizer_path(empty_row, 3) == Formula.infimum
+    assert fr.flatness.regularizer_path(empty_row, 3) == Formula.infimum
 
 
 def test_bad_input_is_named():

@@ -34,7 +34,7 @@ def test_trace_equals_autodiff(ensemble, depth, shape, width):
     assert float(fr.loss(network, A, y)) > 0.01
     found = fr.trace_of_hessian(network, A)
     np.testing.assert_allclose(found, trace_by_autodiff(network, A, y), rtol=1e-12)
-    np.testing.assert_allclose(jnp.sum(fr.layer_traces(network, A)), found, rtol=1e-12)
+    np.testing.assert_allclose(jnp.sum(fr.flatness.layer_traces(network, A)), found, rtol=1e-12)
 
 
 @pytest.mark.parametrize("depth", [2, 3])
@@ -65,7 +65,7 @@ def test_layer_traces_are_the_diagonal_blocks(ensemble):
     network = fr.DeepLinear.gaussian(jax.random.key(0), (4, 3), 3, 2)
     y = jnp.zeros(A.count)
 
-    for j, found in enumerate(fr.layer_traces(network, A)):
+    for j, found in enumerate(fr.flatness.layer_traces(network, A)):
 
         def of_layer(flat, j=j):
             layer = flat.reshape(network.layers[j].shape)

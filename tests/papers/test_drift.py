@@ -35,7 +35,7 @@ def test_the_difference_to_the_flow_falls_with_the_learning_rate(problem):
 
 def test_a_wrong_constant_does_not_agree(problem):
     A, y, start = problem.A, problem.y, problem.network
-    flow = fr.train(start, A, y, fr.FlatFlow(0.001), steps=20, record=("trace",))
+    flow = fr.train(start, A, y, fr.dynamics.FlatFlow(0.001), steps=20, record=("trace",))
     wrong = fr.LabelNoise(2e-3, (2 * 2 * 4 * 0.1) ** 0.5, 4)  # twice the drift
     keys = jax.random.split(jax.random.key(0), 8)
     run = fr.train(start, A, y, wrong, steps=50_000, record=("trace",), key=keys)

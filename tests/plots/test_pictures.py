@@ -22,7 +22,7 @@ def heights(figure):
 
 
 def test_spectrum_shows_every_eigenvalue_once(problem, tmp_path):
-    values = jnp.linalg.eigvalsh(fr.dense_hessian(*problem))
+    values = jnp.linalg.eigvalsh(fr.flatness.dense_hessian(*problem))
     figure = plots.spectrum(values)
     figure.savefig(tmp_path / "spectrum.png")
     shown = np.concatenate([line.get_ydata() for line in figure.axes[0].lines])
@@ -34,7 +34,7 @@ def test_spectrum_shows_every_eigenvalue_once(problem, tmp_path):
 
 
 def test_density_integrates_to_one(problem, tmp_path):
-    density = fr.spectral_density(*problem, key=jax.random.key(0))
+    density = fr.flatness.spectral_density(*problem, key=jax.random.key(0))
     figure = plots.density(density)
     figure.savefig(tmp_path / "density.png")
     grid, curve = figure.axes[0].lines[0].get_data()
@@ -43,8 +43,8 @@ def test_density_integrates_to_one(problem, tmp_path):
 
 def test_layer_traces_exact_and_estimated(problem, tmp_path):
     network, A, _ = problem
-    figure = plots.layer_traces(fr.layer_traces(network, A))
-    np.testing.assert_allclose(heights(figure), fr.layer_traces(network, A))
+    figure = plots.layer_traces(fr.flatness.layer_traces(network, A))
+    np.testing.assert_allclose(heights(figure), fr.flatness.layer_traces(network, A))
     loss = lambda model: jnp.sum(jnp.tanh(model["a"]) ** 2) + jnp.sum(model["b"] ** 4)  # noqa: E731
     model = {"a": jnp.ones(100), "b": jnp.ones(3)}
     estimate = general.leaf_traces(loss, model, key=jax.random.key(0))
@@ -59,5 +59,8 @@ def test_flattening_before_and_after(problem, tmp_path):
     network, A, _ = problem
     figure = plots.flattening(network, A)
     figure.savefig(tmp_path / "flattening.png")
-    expected = [*fr.layer_traces(network, A), *fr.layer_traces(fr.flatten(network, A), A)]
+    expected = [
+        *fr.flatness.layer_traces(network, A),
+        *fr.flatness.layer_traces(fr.flatten(network, A), A),
+    ]
     np.testing.assert_allclose(heights(figure), expected, rtol=1e-12)

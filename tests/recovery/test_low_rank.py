@@ -35,7 +35,7 @@ def test_missing_entries_near_the_limit(depth):
     truth = low_rank_matrix(jax.random.key(0), (120, 100), 4)
     A = entries(0, (120, 100), 4, 1.9)
     solution = fr.recover(A, A.apply(truth), depth, fr.WeightDecay())
-    assert solution.result == fr.Result.low_rank
+    assert solution.result == fr.recovery.Result.low_rank
     assert int(solution.stats["rank"]) == 4
     assert relative_error(solution.matrix, truth) <= 1e-12
     assert solution.network.depth == depth
@@ -65,7 +65,7 @@ def test_other_ensembles(kind):
         )
         A = fr.RankOneMeasurements(left, right)
     solution = fr.recover(A, A.apply(truth), 3, fr.WeightDecay())
-    assert solution.result == fr.Result.low_rank
+    assert solution.result == fr.recovery.Result.low_rank
     assert relative_error(solution.matrix, truth) <= 1e-12
 
 
@@ -75,7 +75,7 @@ def test_float32_data_of_any_scale_is_solved_in_float32(scale):
     A = entries(2, (60, 50), 2, 3.0)
     solution = fr.recover(A, A.apply(truth) * jnp.float32(scale), 3, fr.WeightDecay())
     assert solution.matrix.dtype == jnp.float32
-    assert solution.result == fr.Result.low_rank
+    assert solution.result == fr.recovery.Result.low_rank
     assert relative_error(solution.matrix / jnp.float32(scale), truth) <= 1e-4
 
 
@@ -92,7 +92,7 @@ def test_a_matrix_that_is_not_determined_is_not_called_recovered():
     truth = jax.random.normal(jax.random.key(0), (12, 10))
     A = entries(4, (12, 10), 2, 1.5)
     solution = fr.recover(A, A.apply(truth), 3, fr.WeightDecay(), max_outer_steps=100)
-    assert solution.result != fr.Result.low_rank
+    assert solution.result != fr.recovery.Result.low_rank
     assert not bool(solution.successful)
     assert relative_error(solution.matrix, truth) > 0.1
 
@@ -131,7 +131,7 @@ def test_noisy_recovery_is_as_good_as_an_oracle_that_knows_the_rank(kind, noise)
     known = fr.recover(A, y, 3, fr.WeightDecay(), noise=sigma)
     unknown = fr.recover(A, y, 3, fr.WeightDecay(), noise="auto")
     for solution in (known, unknown):
-        assert solution.result == fr.Result.converged, solution.message
+        assert solution.result == fr.recovery.Result.converged, solution.message
         assert int(solution.stats["rank"]) == 2
         assert relative_error(solution.matrix, truth) <= 1.01 * best
     np.testing.assert_allclose(unknown.stats["noise"], sigma, rtol=0.2)

@@ -27,9 +27,9 @@ def sensing():
 def test_flattest_interpolator_of_gaussian_measurements_is_the_low_rank_truth(sensing, depth):
     truth, A, y = sensing
     solution = fr.recover(A, y, depth=depth)
-    assert solution.result == fr.Result.low_rank
+    assert solution.result == fr.recovery.Result.low_rank
     assert relative_error(solution.matrix, truth) <= 1e-8
-    assert int(fr.numerical_rank(solution.matrix)) == 3
+    assert int(fr.norms.numerical_rank(solution.matrix)) == 3
     assert int(solution.stats["rank"]) == 3
     flattest = fr.trace_of_hessian(fr.flatten(solution.network, A), A)
     np.testing.assert_allclose(solution.stats["penalty"], flattest, rtol=1e-10)
@@ -112,7 +112,7 @@ def test_vmap_equals_the_loop_and_jit_works_from_outside():
 def test_zero_measurements_give_the_zero_matrix():
     A = fr.gaussian_measurements(jax.random.key(0), 30, (6, 6))
     solution = fr.recover(A, jnp.zeros(30))
-    assert solution.result == fr.Result.converged
+    assert solution.result == fr.recovery.Result.converged
     assert float(jnp.max(jnp.abs(solution.matrix))) == 0
 
 
@@ -120,7 +120,7 @@ def test_failure_is_reported_not_returned_as_success():
     A = fr.gaussian_measurements(jax.random.key(0), 30, (6, 6))
     y = A.apply(jax.random.normal(jax.random.key(1), (6, 6)))
     solution = fr.recover(A, y, max_outer_steps=1, max_inner_steps=2)
-    assert solution.result == fr.Result.step_limit
+    assert solution.result == fr.recovery.Result.step_limit
     assert "raise `max_outer_steps`" in solution.message
     assert not bool(solution.successful)
 
@@ -137,7 +137,7 @@ def test_given_strength_soft_thresholds_the_singular_values(penalty):
     u, s, vt = jnp.linalg.svd(truth, full_matrices=False)
     expected = (u * jnp.maximum(s - strength * factor / 2, 0)[None]) @ vt
     solution = fr.recover(A, A.apply(truth), penalty=penalty, strength=strength, tolerance=1e-7)
-    assert solution.result == fr.Result.converged, solution.message
+    assert solution.result == fr.recovery.Result.converged, solution.message
     assert relative_error(solution.matrix, expected) < 1e-5
 
 
@@ -148,7 +148,7 @@ def test_noise_is_met_by_the_loss(depth):
     noise = 0.05
     y = A.apply(truth) + noise * jax.random.normal(jax.random.key(3), (100,))
     solution = fr.recover(A, y, depth=depth, noise=noise, tolerance=1e-5)
-    assert solution.result == fr.Result.converged, solution.message
+    assert solution.result == fr.recovery.Result.converged, solution.message
     np.testing.assert_allclose(fr.loss(solution.network, A, y), noise**2, rtol=0.02)
     assert relative_error(solution.matrix, truth) < 0.05
     assert float(solution.stats["strength"]) > 0

@@ -82,7 +82,9 @@ def test_the_example_at_small_size_is_each_cell_by_itself(tmp_path):
         assert row["result"] == solution.message
         error = jax.numpy.linalg.norm(solution.matrix - truth)
         np.testing.assert_allclose(row["error"], error, rtol=1e-5, atol=1e-8)
-        np.testing.assert_allclose(row["nuclear_norm"], fr.nuclear_norm(solution.matrix), rtol=1e-6)
+        np.testing.assert_allclose(
+            row["nuclear_norm"], fr.norms.nuclear_norm(solution.matrix), rtol=1e-6
+        )
         trace = fr.trace_of_hessian(solution.network, A)
         np.testing.assert_allclose(row["trace"], trace, rtol=1e-5)
         matrix = cvxpy.Variable((7, 6))

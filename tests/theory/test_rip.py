@@ -22,7 +22,7 @@ def _value(A, X):
 @pytest.mark.parametrize("rank", [1, 3])
 def test_the_witness_attains_the_lower_bound(rank):
     A = fr.gaussian_measurements(jax.random.key(0), 30, (4, 3))
-    found = fr.rip_constant(A, rank)
+    found = fr.theory.rip_constant(A, rank)
     assert np.linalg.matrix_rank(found.witness, 1e-8) <= rank
     np.testing.assert_allclose(jnp.linalg.norm(found.witness), 1.0)
     np.testing.assert_allclose(abs(_value(A, found.witness) - 1), found.lower)
@@ -34,9 +34,9 @@ def test_full_rank_is_the_spectrum():
     flat = np.asarray(A.matrices).reshape(30, 12)
     spectrum = np.linalg.svd(flat, compute_uv=False) ** 2 / 30
     exact = max(spectrum[0] - 1, 1 - spectrum[-1])
-    found = fr.rip_constant(A, 3)
+    found = fr.theory.rip_constant(A, 3)
     np.testing.assert_allclose([found.lower, found.upper], exact, rtol=1e-10)
-    assert fr.rip_constant(A, 2).lower <= exact
+    assert fr.theory.rip_constant(A, 2).lower <= exact
 
 
 def test_rank_one_is_what_brute_force_finds():
@@ -47,7 +47,7 @@ def test_rank_one_is_what_brute_force_finds():
         vectors = np.stack([np.cos(angles), np.sin(angles)])
         seen = np.einsum("nij,ia,jb->nab", A.matrices, vectors, vectors)
         values = (seen**2).mean(0)
-        found = fr.rip_constant(A, 1)
+        found = fr.theory.rip_constant(A, 1)
         np.testing.assert_allclose(found.largest, values.max(), rtol=1e-4)
         np.testing.assert_allclose(found.smallest, values.min(), rtol=1e-3, atol=1e-4)
         assert found.largest >= values.max() * (1 - 1e-12)
@@ -58,7 +58,7 @@ def test_known_constant():
     """Weighted entries: every single entry is a matrix of rank one."""
     weights = np.random.default_rng(0).uniform(0.6, 1.3, 12)
     A = fr.DenseMeasurements(from_quadratic_form(np.diag(weights), (4, 3)))
-    found = fr.rip_constant(A, 2)
+    found = fr.theory.rip_constant(A, 2)
     exact = np.abs(weights - 1).max()
     np.testing.assert_allclose([found.lower, found.upper], exact, rtol=1e-6)
 
@@ -67,14 +67,14 @@ def test_rank_one_isometry_may_be_blind_to_a_difference():
     """The trap: delta is 0.3 at rank one, and two matrices of rank one look the same."""
     form, flat, small = blind_pair_form(4, 0.3)
     A = fr.DenseMeasurements(from_quadratic_form(form, (4, 4)))
-    found = fr.rip_constant(A, 1)
+    found = fr.theory.rip_constant(A, 1)
     np.testing.assert_allclose([found.lower, found.upper], 0.3, rtol=1e-6)
     assert _value(A, jnp.asarray(flat - small)) < 1e-12
 
 
 def test_large_problems_have_no_upper_bound():
     A = fr.EntryMeasurements.from_mask(np.ones((40, 30)))
-    found = fr.rip_constant(A, 2, starts=2, steps=3)
+    found = fr.theory.rip_constant(A, 2, starts=2, steps=3)
     assert jnp.isnan(found.upper)
     assert found.lower > 0.9  # 1/N ||A(X)||^2 is ||X||^2 / (m n)
 
@@ -90,9 +90,9 @@ def test_prediction_falls_with_measurements_and_rises_with_rank_and_confidence()
 def test_bad_input_is_named():
     A = fr.IsotropicMeasurements((4, 3))
     with pytest.raises(ValueError, match=r"`rank` must be at most min\(m, n\) = 3, found 4"):
-        fr.rip_constant(A, 4)
+        fr.theory.rip_constant(A, 4)
     with pytest.raises(ValueError, match="`starts`"):
-        fr.rip_constant(A, 1, starts=0)
+        fr.theory.rip_constant(A, 1, starts=0)
     with pytest.raises(ValueError, match="`confidence`"):
         gaussian_rip_prediction(4, 3, 10, 1, 1.5)
     with pytest.raises(ValueError, match="`r` must be"):

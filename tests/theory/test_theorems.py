@@ -17,7 +17,7 @@ from flatrank.theory._isometry import blind_pair_form
 from flatrank.theory._reference import smallest_trace, trace_by_autodiff
 from flatrank.theory._theorem import Sides
 
-BY_NAME = {theorem.name: theorem for theorem in fr.THEOREMS}
+BY_NAME = {theorem.name: theorem for theorem in fr.theory.THEOREMS}
 
 
 def transposed(A):
@@ -37,20 +37,20 @@ def times(factor):
 
 def without_trailing_transpose(M, A, L):
     chain = jnp.linalg.matrix_power(A.matrices[0].T @ M, L - 1)
-    return 2 * L * fr.schatten_norm(chain, 2 / L) ** (2 / L)
+    return 2 * L * fr.norms.schatten_norm(chain, 2 / L) ** (2 / L)
 
 
 def nuclear_norm_for_entries(M, A):
     """Every row and column with the average weight."""
     m, n = A.shape
-    return 4 / A.count * (A.count**2 / (m * n)) ** 0.5 * fr.nuclear_norm(M)
+    return 4 / A.count * (A.count**2 / (m * n)) ** 0.5 * fr.norms.nuclear_norm(M)
 
 
 # How the formula of each theorem is spoilt; every spoilt one has to be refuted.
 MUTATIONS = {
     "trace formula": {
         "missing factor 2": times(0.5),
-        "a layer left out": lambda f: lambda W, A: jnp.sum(fr.layer_traces(W, A)[1:]),
+        "a layer left out": lambda f: lambda W, A: jnp.sum(fr.flatness.layer_traces(W, A)[1:]),
         "transposed A": lambda f: lambda W, A: f(W, transposed(A)),
     },
     "F at depth 2": {
@@ -59,7 +59,7 @@ MUTATIONS = {
         "exponent 1 for 1/2": lambda f: (
             lambda M, A, L: (
                 4
-                * fr.nuclear_norm(
+                * fr.norms.nuclear_norm(
                     A.second_moment(jnp.eye(A.shape[1]))
                     @ M
                     @ A.second_moment_adjoint(jnp.eye(A.shape[0]))
@@ -70,11 +70,11 @@ MUTATIONS = {
     "F, isotropic": {
         "missing factor 2": times(0.5),
         "exponent (L-1)/L": lambda f: (
-            lambda M, A, L: f(M, A, L) / fr.nuclear_norm(M) ** ((L - 1) / L)
+            lambda M, A, L: f(M, A, L) / fr.norms.nuclear_norm(M) ** ((L - 1) / L)
         ),
         "m for m n": lambda f: lambda M, A, L: f(M, A, L) / A.shape[1] ** (1 / L),
         "Schatten-2/L norm": lambda f: (
-            lambda M, A, L: f(M / fr.nuclear_norm(M) * fr.schatten_norm(M, 2 / L), A, L)
+            lambda M, A, L: f(M / fr.norms.nuclear_norm(M) * fr.norms.schatten_norm(M, 2 / L), A, L)
         ),
     },
     "F, one measurement": {
@@ -98,7 +98,7 @@ MUTATIONS = {
     "weight decay": {
         "missing factor L": lambda f: lambda M, L: f(M, L) / L,
         "missing factor 2": times(0.5),
-        "Schatten-1/L": lambda f: lambda M, L: L * fr.schatten_norm(M, 1 / L) ** (1 / L),
+        "Schatten-1/L": lambda f: lambda M, L: L * fr.norms.schatten_norm(M, 1 / L) ** (1 / L),
         "no exponent": lambda f: lambda M, L: L * (f(M, L) / L) ** (L / 2 + 0.5),
     },
     "flat and balanced": {
@@ -180,8 +180,8 @@ def test_fails_when_its_formula_is_changed(name, mutation):
 
 def test_every_theorem_has_mutations_and_words():
     assert set(MUTATIONS) == set(BY_NAME)
-    assert len(BY_NAME) == len(fr.THEOREMS)
-    for theorem in fr.THEOREMS:
+    assert len(BY_NAME) == len(fr.theory.THEOREMS)
+    for theorem in fr.theory.THEOREMS:
         for words in (theorem.statement, theorem.latex, theorem.hypotheses, theorem.source):
             assert words
 
@@ -252,7 +252,7 @@ def test_the_flattest_interpolator_against_a_convex_solver():
     _, nuclear_norm, _ = least(np.eye(4), np.eye(4))
     ratio = np.linalg.svd(flattest, compute_uv=False).sum() / nuclear_norm
     assert 1.05 < ratio <= (1 + 0.3) / (1 - 0.3)
-    bounds = [float(fr.trace_lower_bound(A, y, sign * multipliers)) for sign in (1, -1)]
+    bounds = [float(fr.theory.trace_lower_bound(A, y, sign * multipliers)) for sign in (1, -1)]
     np.testing.assert_allclose(max(bounds), 4 * value, rtol=1e-3)
 
 
@@ -260,11 +260,11 @@ def test_bounds_need_an_isometry_constant_beyond_depth_two():
     A = fr.IsotropicMeasurements((3, 3))
     y = A.apply(jnp.eye(3))
     exact = float(fr.induced_regularizer(jnp.eye(3), A, 3))
-    np.testing.assert_allclose(fr.trace_lower_bound(A, y, y, 3, 0.0), exact)
+    np.testing.assert_allclose(fr.theory.trace_lower_bound(A, y, y, 3, 0.0), exact)
     with pytest.raises(ValueError, match="`delta` in"):
-        fr.trace_lower_bound(A, y, y, 3)
+        fr.theory.trace_lower_bound(A, y, y, 3)
     with pytest.raises(ValueError, match="4 values"):
-        fr.trace_lower_bound(A, y, jnp.ones(4))
+        fr.theory.trace_lower_bound(A, y, jnp.ones(4))
 
 
 def test_float32_is_refused():

@@ -7,10 +7,6 @@ from typing import Annotated
 import typer
 
 from .._renamed import warn_renamed
-from ..completion import MatrixCompleter, save_model
-from ..data import check_writable, read_table, write_completed
-from ..entries import LongForm
-from ..reports import complete_entries, write_report
 from .screen import console, progress, reports_bad_input, show_facts
 
 
@@ -72,6 +68,11 @@ def complete(
     alpha: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Fill the holes of a table: numbers in a file, missing where empty, NULL or NaN."""
+    from ..completion import MatrixCompleter, save_model
+    from ..data import check_writable, read_table, write_completed
+    from ..entries import LongForm
+    from ..reports import complete_entries, write_report
+
     named = {"--row": row, "--column": column, "--value": value}
     missing = [option for option, name in named.items() if name is None]
     if missing and len(missing) < 3:

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ..reports import recover_image, sense, write_report
 from .screen import console, progress, reports_bad_input, show_facts
 
 
@@ -18,6 +17,8 @@ def demo(
     seed: Annotated[int, typer.Option(help="Decides the hidden entries and measurements.")] = 0,
 ) -> None:
     """Recover a hyperspectral image from a tenth of it, then a matrix from Gaussian measurements."""
+    from ..reports import recover_image, sense, write_report
+
     start = time.perf_counter()
     with progress("hiding 90% of Indian Pines") as on_step:
         image = recover_image(seed=seed, on_step=on_step)

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from ..completion import id_columns, load_model, predict_pairs
-from ..data import PAIRS, check_writable, read_pairs, write_columns
 from .screen import progress, reports_bad_input, show_facts
 
 
@@ -40,6 +38,9 @@ def predict(
 
     Ids that the model does not know are predicted as average rows and columns are.
     """
+    from ..completion import id_columns, load_model, predict_pairs
+    from ..data import PAIRS, check_writable, read_pairs, write_columns
+
     check_writable(output, PAIRS)
     with progress(f"reading {model}") as on_step:
         fitted = load_model(model)

@@ -5,9 +5,6 @@ from typing import Annotated
 
 import typer
 
-from ..data import check_writable
-from ..reports import write_report
-from ..sweeps import read_results, read_texts, sweep_sections
 from .screen import console, progress, reports_bad_input
 
 
@@ -22,6 +19,10 @@ def report(
     ] = 1e-6,
 ) -> None:
     """Draw what a sweep found: maps, curves with bands over seeds, a table, settings and versions."""
+    from ..data import check_writable
+    from ..reports import write_report
+    from ..sweeps import read_results, read_texts, sweep_sections
+
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory} is not a folder: name the folder of a sweep.")
     path = check_writable(directory / "report.html" if output is None else output, (".html",))

@@ -4,13 +4,8 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
-from ..data import check_writable, read_measurements, read_values, write_matrix
-from ..penalties import Flatness, WeightDecay
-from ..recovery import recover
-from ..reports import RecoveredMatrix, write_report
 from .complete import Penalty
 from .screen import console, progress, reports_bad_input, show_facts
 
@@ -41,6 +36,13 @@ def sense(
 
     Nothing is written when it is not recovered: the reason is printed and the exit code is 1.
     """
+    import numpy as np
+
+    from ..data import check_writable, read_measurements, read_values, write_matrix
+    from ..penalties import Flatness, WeightDecay
+    from ..recovery import recover
+    from ..reports import RecoveredMatrix, write_report
+
     check_writable(output, (".npy", ".csv"))
     if report is not None:
         check_writable(report, (".html",))

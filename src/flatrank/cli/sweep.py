@@ -13,7 +13,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..sweeps import read_sweep, run_sweep
 from .screen import console, reports_bad_input
 
 
@@ -33,6 +32,8 @@ def sweep(
     Killed at any moment, the same command goes on and repeats nothing; with another file it adds the
     cells that are missing.
     """
+    from ..sweeps import read_sweep, run_sweep
+
     asked = read_sweep(settings)
     columns = (
         SpinnerColumn(),

@@ -13,9 +13,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..data import atomically
-from ..dynamics import DivergenceError
-from ..sweeps import facts_of, read_training
 from .screen import console, reports_bad_input, show_facts
 
 
@@ -35,6 +32,10 @@ def train(
     Killed at any moment, the same command goes on from the last checkpoint, bit for bit. When the loss
     is no longer finite the history so far is written, the reason is printed, and the exit code is 1.
     """
+    from ..data import atomically
+    from ..dynamics import DivergenceError
+    from ..sweeps import facts_of, read_training
+
     training = read_training(config)
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file: name a folder.")

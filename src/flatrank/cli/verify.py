@@ -4,12 +4,8 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import typer
 
-from ..data import check_writable
-from ..reports import HEADINGS, failures, row, sections, write_report
-from ..theory import verify as verify_all
 from .screen import console, progress, reports_bad_input, show_table
 
 
@@ -27,6 +23,12 @@ def verify(
 
     Slack is (right - left) / scale for inequalities and -|right - left| / scale for equalities.
     """
+    import jax
+
+    from ..data import check_writable
+    from ..reports import HEADINGS, failures, row, sections, write_report
+    from ..theory import verify as verify_all
+
     if report is not None:
         check_writable(report, (".html",))
     start = time.perf_counter()

@@ -3,9 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-import duckdb
 import numpy as np
-import scipy.sparse
 
 from .._checks import require_memory
 from ..entries import Entries, LongForm
@@ -69,6 +67,8 @@ def _read_npy(path: Path) -> Entries:
 
 
 def _read_npz(path: Path) -> Entries:
+    import scipy.sparse
+
     with numpy_reads(path), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         names = archive.files
         stored = array = None
@@ -128,6 +128,8 @@ def _read_csv(path: Path) -> Entries:
     wrong = ", ".join(
         f"count_if(TRY_CAST({name} AS DOUBLE) IS NULL AND trim({name}) <> '')" for name in names
     )
+    import duckdb
+
     with duckdb.connect() as connection:
         counts = fetch(connection, path, f"SELECT {wrong} FROM {source}").fetchone()
         for index, count in enumerate(counts or ()):

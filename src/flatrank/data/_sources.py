@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 
 from .._checks import require_memory
@@ -28,6 +27,8 @@ def selectable(path: Path, sql: str | None = None, text: bool = False) -> Iterat
 
     Raises ValueError for what cannot be read or a query that cannot be run.
     """
+    import duckdb
+
     if path.suffix.lower() not in DATABASES:
         with closing(duckdb.connect()) as connection:
             source = _file(path, text)
@@ -60,6 +61,8 @@ def selectable(path: Path, sql: str | None = None, text: bool = False) -> Iterat
 
 def fetch(connection: Any, path: Path, query: str) -> Any:
     """Run a query on a file; ValueError in one sentence if it cannot be read."""
+    import duckdb
+
     try:
         return connection.execute(query)
     except duckdb.Error as error:
@@ -107,6 +110,8 @@ def _file(path: Path, text: bool) -> str:
 
 
 def _checked_query(connection: Any, path: Path, sql: str) -> str:
+    import duckdb
+
     # A line of its own for the bracket: the query may end in a comment.
     query = f"({sql.strip().rstrip(';')}\n)"
     try:
@@ -159,6 +164,6 @@ def _from_sqlite(path: Path, sql: str | None) -> dict[str, np.ndarray]:
     }
 
 
-def _told(error: duckdb.Error) -> str:
+def _told(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return "; ".join(lines[:3] if "CSV Error" in lines[0] else lines[:1])

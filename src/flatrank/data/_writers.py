@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 
 from .._checks import require_memory
@@ -140,6 +139,8 @@ def _wide(table: Entries, array: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _copy(columns: dict[str, np.ndarray], path: Path, kind: str, header: bool) -> None:
+    import duckdb
+
     with duckdb.connect() as connection:
         connection.register("completed", columns)
         form = {

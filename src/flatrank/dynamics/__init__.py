@@ -1,4 +1,7 @@
-"""Training dynamics: descent, label noise, SAM, gradient flow, and the flow that noise follows."""
+"""Training: descent, label noise, SAM, gradient flow, and the flow of the trace that noise follows.
+
+A new optimiser is one file here: a subclass of `AbstractOptimizer`, which `train` then runs.
+"""
 
 from ._descent import SAM as SAM
 from ._descent import GradientDescent as GradientDescent

@@ -19,9 +19,9 @@ class GradientDescent(AbstractDescent):
     """Gradient descent, of all measurements or of minibatches, with an optional penalty.
 
     >>> import flatrank as fr
-    >>> minibatches = fr.GradientDescent(1e-2, batch_size=32)
-    >>> penalised = fr.GradientDescent(1e-2, penalty=fr.Flatness(), strength=1e-3)
-    >>> fr.equivalent_time(penalised, steps=1000)
+    >>> minibatches = fr.dynamics.GradientDescent(1e-2, batch_size=32)
+    >>> penalised = fr.dynamics.GradientDescent(1e-2, penalty=fr.Flatness(), strength=1e-3)
+    >>> fr.dynamics.equivalent_time(penalised, steps=1000)
     0.01
 
     See `AbstractDescent` for the fields and errors.

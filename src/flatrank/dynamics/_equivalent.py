@@ -20,7 +20,7 @@ def equivalent_penalty(
     no learning rate.
 
     >>> import flatrank as fr
-    >>> fr.equivalent_penalty(fr.LabelNoise(0.125, noise=2.0, batch_size=4))
+    >>> fr.dynamics.equivalent_penalty(fr.LabelNoise(0.125, noise=2.0, batch_size=4))
     0.0625
     """
     if isinstance(optimizer, AbstractFlow):

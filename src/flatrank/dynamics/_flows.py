@@ -4,7 +4,6 @@ import math
 from abc import abstractmethod
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -58,6 +57,10 @@ class AbstractFlow(AbstractOptimizer):
         minibatch: Minibatch,
     ) -> tuple[DeepLinear, Any, Float[Array, ""]]:
         """Follow the flow for `time_step`; where that fails, the loss is not a number."""
+        # A step may be the first to need diffrax, and is traced: what diffrax makes while it is
+        # imported must be values, not part of the program.
+        with jax.ensure_compile_time_eval():
+            import diffrax
         del minibatch
         dtype = y.dtype
         largest = jnp.max(jnp.stack([jnp.max(jnp.abs(w)) for w in network.layers]))

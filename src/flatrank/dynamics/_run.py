@@ -32,7 +32,7 @@ class Run(eqx.Module):
     """A trained network and the history of its training.
 
     `history` maps names to arrays with one record a row: "step", "time" (along the flow of the trace,
-    see `flatrank.equivalent_time`: zero for an optimiser that does not move along it, missing where
+    see `equivalent_time`: zero for an optimiser that does not move along it, missing where
     none is known) and what was asked.
     Of many runs at once, the network's layers and all recorded arrays have a leading axis of runs;
     `run.network` of one of them is `jax.tree.map(lambda x: x[k], runs.network)`. `diverged_at` is the

@@ -91,7 +91,7 @@ def train(
     >>> truth = jax.numpy.outer(jax.numpy.arange(1.0, 4.0), jax.numpy.ones(3))
     >>> A = fr.gaussian_measurements(jax.random.key(0), 20, (3, 3))
     >>> start = fr.DeepLinear.gaussian(jax.random.key(1), (3, 3), depth=2)
-    >>> descent = fr.GradientDescent(0.02)
+    >>> descent = fr.dynamics.GradientDescent(0.02)
     >>> run = fr.train(start, A, A.apply(truth), descent, steps=400, record_every=100)
     >>> run.history["step"]
     array([  0, 100, 200, 300, 400])

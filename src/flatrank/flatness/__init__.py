@@ -1,4 +1,8 @@
-"""Curvature of the loss of a deep linear network, exact."""
+"""Curvature of the loss of a deep linear network, exact: its trace, the flattest layers, its spectrum.
+
+`flatness.general` does the same for any JAX loss, with estimates that say how good they are.
+A new quantity of curvature is one file here.
+"""
 
 from . import general as general
 from ._flatten import change_basis as change_basis

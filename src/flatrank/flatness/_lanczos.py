@@ -1,11 +1,11 @@
 """Lanczos on a symmetric product: its largest eigenpairs, and its eigenvalue density."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import matfree.decomp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 Product = Callable[[Array], Array]
@@ -40,11 +40,18 @@ def mean_and_error(values: Float[Array, "probes ..."]) -> tuple[Array, Array]:
     return jnp.mean(values, axis=0), jnp.std(values, axis=0, ddof=1) / len(values) ** 0.5
 
 
+def _tridiagonal(points: int) -> Callable[..., Any]:
+    """Lanczos with full reorthogonalisation: product, start -> an object with `J_small`, `Q_tall`."""
+    from matfree.decomp import tridiag_sym
+
+    return tridiag_sym(points, reortho="full", materialize=True)
+
+
 def quadratures(
     product: Product, like: Float[Array, " p"], key: PRNGKeyArray, probes: int, points: int
 ) -> SpectralDensity:
     """Stochastic Lanczos quadrature: one probe after the other, points vectors of memory."""
-    tridiagonal = matfree.decomp.tridiag_sym(points, reortho="full", materialize=True)
+    tridiagonal = _tridiagonal(points)
 
     def quadrature(key: Array) -> tuple[Array, Array]:
         probe = jax.random.rademacher(key, like.shape, like.dtype)
@@ -66,7 +73,7 @@ def largest_pairs(
     largest value in modulus, 50 times at most. Eigenvalues that coincide exactly are found once.
     """
     points = min(like.size, 4 * count + 30)
-    tridiagonal = matfree.decomp.tridiag_sym(points, reortho="full", materialize=True)
+    tridiagonal = _tridiagonal(points)
     eps = jnp.finfo(like.dtype).eps
 
     def lanczos(carry: tuple) -> tuple:

@@ -1,4 +1,7 @@
-"""Linear measurements of a matrix; one file per ensemble."""
+"""What can be measured of a matrix, with its fast forms: `apply`, the adjoint, the second moments.
+
+A new ensemble is one file here: a subclass of `AbstractMeasurements`.
+"""
 
 from ._base import AbstractMeasurements as AbstractMeasurements
 from ._base import Network as Network

@@ -1,4 +1,7 @@
-"""Papers whose claims `flatrank reproduce` tests: one file each, one line each in `_catalogue`."""
+"""Papers whose claims `flatrank reproduce` tests.
+
+A new paper is one file here and a line in `_catalogue.py`; its experiments are files beside it.
+"""
 
 from ._catalogue import PAPERS as PAPERS
 from ._paper import Finding as Finding

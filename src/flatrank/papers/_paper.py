@@ -6,10 +6,9 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from ..measurements import DenseMeasurements
-from ..reports import Claim
+from ..reports import Claim, Picture
 
 OnStep = Callable[[str, float], None]
 
@@ -18,7 +17,7 @@ OnStep = Callable[[str, float], None]
 class Finding:
     """What a figure's experiment found: the picture, claims, numbers as columns, and further facts."""
 
-    picture: Figure
+    picture: Picture
     claims: tuple[Claim, ...]
     columns: dict[str, np.ndarray]
     facts: tuple[tuple[str, str], ...] = ()

@@ -69,7 +69,7 @@ def density(
 def layer_traces(traces: Any, title: str = "Trace of the Hessian, layer by layer") -> Figure:
     """Bars of the trace of each layer's block.
 
-    `traces` is `flatrank.layer_traces(...)` or what `flatrank.flatness.general.leaf_traces` estimates,
+    `traces` is `flatness.layer_traces(...)`, or what `flatness.general.leaf_traces` estimates,
     whose standard errors are drawn.
     """
     if isinstance(traces, Estimate):

@@ -1,4 +1,7 @@
-"""Recovery of a matrix from its measurements: one function, two methods, a certificate."""
+"""A matrix from its measurements: `recover` finds it and `certificate` tells how far it is from optimal.
+
+A new method of recovery is a folder here; `recover` chooses among them.
+"""
 
 from ._certificate import Certificate as Certificate
 from ._certificate import certificate as certificate

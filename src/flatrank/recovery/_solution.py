@@ -61,7 +61,7 @@ def tell(callback: Callback | None, step: Array, residual: Array) -> None:
 class Solution(eqx.Module):
     """A recovered matrix, the network it was found by, and how the solve ended.
 
-    `result` is a member of `Result` (`sol.result == fr.Result.converged`), `message` its sentence.
+    `result` is a member of `Result` (`sol.result == Result.converged`), `message` its sentence.
     `stats` holds arrays: `residual` (||A(W) - y|| / ||y||), `penalty`, `gradient_steps`
     (or products with the normal equations), `outer_steps`, `residual_history` (per outer step, NaN
     where not reached), the exact `rank` that was identified (0: none), the relative `gap` of its

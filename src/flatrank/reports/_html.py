@@ -3,15 +3,23 @@
 import base64
 import io
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-
-import jinja2
-from matplotlib.figure import Figure
+from typing import Any, Protocol, runtime_checkable
 
 from ..data import atomically, check_writable
 from ._claims import Claim
+
+
+@runtime_checkable
+class Picture(Protocol):
+    """What a report can show: a matplotlib figure, or anything that saves itself in the same words."""
+
+    @property
+    def savefig(self) -> Callable[..., Any]:
+        """Writes the picture to a file or a buffer."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Section:
     title: str
     text: str = ""
     facts: tuple[tuple[str, str], ...] = ()
-    figures: tuple[tuple[str, Figure], ...] = ()
+    figures: tuple[tuple[str, Picture], ...] = ()
     table: Table | None = None
     verbatim: str = ""
     claims: tuple[Claim, ...] = ()
@@ -127,6 +135,8 @@ def write_report(path: str | Path, title: str, sections: list[Section]) -> None:
 
     Raises ValueError for a path that does not end in .html.
     """
+    import jinja2
+
     path = check_writable(path, (".html",))
     names = ("flatrank", "jax", "numpy")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
@@ -152,7 +162,7 @@ def write_report(path: str | Path, title: str, sections: list[Section]) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _png(figure: Figure) -> str:
+def _png(figure: Picture) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,7 @@
-"""Experiments that a file describes: sweeps over settings, and single training runs."""
+"""Experiments that a file describes: a grid of settings, or one training run; kept, and gone on with.
+
+A new setting or result of a sweep is a line in `_settings.py` and in `_cells.py`.
+"""
 
 from ._cells import COLUMNS as COLUMNS
 from ._report import sweep_sections as sweep_sections

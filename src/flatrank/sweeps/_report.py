@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from .. import plots
-from ..reports import Section, Table, mean_and_reach, wilson_interval
+from ..reports import Picture, Section, Table, mean_and_reach, wilson_interval
 
 Row = Mapping[str, Any]
 
@@ -189,7 +188,7 @@ class _Method:
         return [*sections, self._table()]
 
     def _shares(self, settings: list[Setting]) -> Section:
-        figures: list[tuple[str, Figure]] = []
+        figures: list[tuple[str, Picture]] = []
         axes = [n for n in self.axes if len({s.values[n] for s in settings}) > 1] or self.axes[:1]
         x, others = axes[0], axes[1:]
         caption = f"Recovered: relative error at most {self.accuracy:g}. "
@@ -209,7 +208,7 @@ class _Method:
             figures.append((caption + "Bands: Wilson's 95% interval.", picture))
         return _section("Recovered matrices", figures)
 
-    def _map(self, settings: list[Setting], x: str, y: str, title: str) -> Figure:
+    def _map(self, settings: list[Setting], x: str, y: str, title: str) -> Picture:
         xs, ys = (sorted({s.values[n] for s in settings}) for n in (x, y))
         planes: dict[str, np.ndarray] = {}
         for s in settings:
@@ -335,7 +334,7 @@ def _along(setting: Setting) -> tuple:
     return _order(tuple(setting.values.values()))
 
 
-def _section(title: str, figures: list[tuple[str, Figure]]) -> Section:
+def _section(title: str, figures: Sequence[tuple[str, Picture]]) -> Section:
     left = len(figures) - _MOST_FIGURES
     text = f"{left} figures more are left out: their numbers are in the table." if left > 0 else ""
     return Section(title, text, figures=tuple(figures[:_MOST_FIGURES]))

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from .._progress import OnStep, silent
 from .._renamed import nothing_left, taken_over
 from ..data import atomically
@@ -80,6 +78,8 @@ def run_sweep(
 
 def read_results(directory: str | Path, columns: str = "*") -> _Rows:
     """The rows of a sweep's directory, one a cell, in no particular order; none where there is none."""
+    import duckdb
+
     # Not by a pattern of DuckDB's, which would find files that a killed run has left half-written.
     parts = [str(path) for path in sorted((Path(directory) / "results").glob("part-*.parquet"))]
     if not parts:
@@ -159,6 +159,8 @@ def _part_name(keys: Iterable[str]) -> str:
 
 def _write_part(results: Path, rows: _Rows) -> None:
     """One file a batch, named by its cells: written again it is the same file."""
+    import duckdb
+
     path = results / f"{_part_name(row['key'] for row in rows)}.parquet"
     with atomically(path) as temporary, duckdb.connect() as connection:
         names = ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())

@@ -1,4 +1,7 @@
-"""The theory as functions: isometry constants, bounds, certificates, theorems that can be checked."""
+"""The theory as functions: isometry constants, bounds, and theorems that a random instance can refute.
+
+A new theorem is a `Theorem` in the file of its subject and a line in `_theorems.py`.
+"""
 
 from ._duality import trace_lower_bound as trace_lower_bound
 from ._instances import from_quadratic_form as from_quadratic_form

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
@@ -77,6 +76,8 @@ def _in_other_bases(objective: Any, bases: Array, layers: tuple[Array, ...], dat
 
 def _smallest(objective: Any, data: Array, matrix: np.ndarray, depth: int, seed: int) -> float:
     layers = as_layers(balanced_layers(matrix, depth))
+    from scipy.optimize import minimize
+
     width = min(matrix.shape)
     size = (depth - 1, width, width)
     identity = np.broadcast_to(np.eye(width), size)
@@ -89,10 +90,7 @@ def _smallest(objective: Any, data: Array, matrix: np.ndarray, depth: int, seed:
     # The minimum over the group is global (Kempf-Ness); a second start guards the optimiser only.
     rng = np.random.default_rng(seed)
     starts = [(identity + 0.2 * rng.standard_normal(size)).ravel() for _ in range(2)]
-    runs = [
-        scipy.optimize.minimize(relative, start, jac=True, options={"gtol": 1e-9})
-        for start in starts
-    ]
+    runs = [minimize(relative, start, jac=True, options={"gtol": 1e-9}) for start in starts]
     return scale * min(float(run.fun) for run in runs)
 
 

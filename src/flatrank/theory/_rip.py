@@ -54,7 +54,7 @@ def rip_constant(
     >>> import jax
     >>> import flatrank as fr
     >>> A = fr.gaussian_measurements(jax.random.key(0), 200, (5, 4))
-    >>> found = fr.rip_constant(A, 1)
+    >>> found = fr.theory.rip_constant(A, 1)
     >>> bool(found.lower <= found.upper)
     True
     """
