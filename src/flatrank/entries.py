@@ -5,7 +5,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 from jaxtyping import Bool, Float, Int
 
 from ._checks import as_shape
@@ -90,6 +89,8 @@ class Entries:
     @classmethod
     def from_array(cls, X: Any, column_names: np.ndarray | None = None) -> "Entries":
         """The entries of an (m, n) array that are not NaN, or those that a sparse matrix stores."""
+        import scipy.sparse
+
         if scipy.sparse.issparse(X):
             coo = X.tocoo()
             known = ~np.isnan(coo.data)
