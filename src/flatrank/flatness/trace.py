@@ -36,7 +36,7 @@ def loss(network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]) ->
     """
     check_fit(network, A)
     y = check_values(y, A)
-    return jnp.mean((A.apply_network(network) - y) ** 2)
+    return A.mean_square_residual(network, y)
 
 
 def layer_traces(network: DeepLinear, A: AbstractMeasurements) -> Float[Array, " L"]:
