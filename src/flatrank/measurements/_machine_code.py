@@ -2,7 +2,11 @@
 
 XLA reads a matrix twice for a loss and its gradient, once for A w and once for r A. These loops use
 each row twice while it is in the first or second cache, so that memory, which is what such products
-wait for, delivers it once. They allocate nothing and share nothing: any number of threads may run them.
+wait for, delivers it once. Rows that are taken together are far apart, each the next of its part of the
+matrix: the processor fetches ahead along each part without a break (rows that follow each other took
+10% longer for the measurements and 30 to 50% for the tensor; one row at a time is slower in float64).
+
+Kernels allocate nothing and share nothing: any number of threads may run them.
 
 A handler gets the address of XLA's call frame and returns the address of an error, here always 0.
 `_foreign` makes sure that the layout below is that of this jaxlib. Kernels and handlers share a file
@@ -58,29 +62,36 @@ def handler(function: Callable) -> Any:
 
 @_compiled
 def add_squares(A, w, y, gradient):  # type: ignore
-    """||A w - y||^2, and (A w - y) A in `gradient`: four rows at a time."""
+    """||A w - y||^2, and (A w - y) A in `gradient`: six rows at a time."""
     zero = w.dtype.type(0)
     rows, columns = A.shape
     total = 0.0
     gradient[:] = zero
-    whole = rows - rows % 4
-    for i in range(0, whole, 4):
-        a0, a1, a2, a3 = A[i], A[i + 1], A[i + 2], A[i + 3]
-        r0 = r1 = r2 = r3 = zero
+    part = rows // 6
+    for i in range(part):
+        i1, i2, i3, i4, i5 = i + part, i + 2 * part, i + 3 * part, i + 4 * part, i + 5 * part
+        a0, a1, a2, a3, a4, a5 = A[i], A[i1], A[i2], A[i3], A[i4], A[i5]
+        r0 = r1 = r2 = r3 = r4 = r5 = zero
         for j in range(columns):
             x = w[j]
             r0 += a0[j] * x
             r1 += a1[j] * x
             r2 += a2[j] * x
             r3 += a3[j] * x
+            r4 += a4[j] * x
+            r5 += a5[j] * x
         r0 -= y[i]
-        r1 -= y[i + 1]
-        r2 -= y[i + 2]
-        r3 -= y[i + 3]
-        total += r0 * r0 + r1 * r1 + r2 * r2 + r3 * r3
+        r1 -= y[i1]
+        r2 -= y[i2]
+        r3 -= y[i3]
+        r4 -= y[i4]
+        r5 -= y[i5]
+        total += r0 * r0 + r1 * r1 + r2 * r2 + r3 * r3 + r4 * r4 + r5 * r5
         for j in range(columns):
-            gradient[j] += r0 * a0[j] + r1 * a1[j] + r2 * a2[j] + r3 * a3[j]
-    for i in range(whole, rows):
+            gradient[j] += (
+                r0 * a0[j] + r1 * a1[j] + r2 * a2[j] + r3 * a3[j] + r4 * a4[j] + r5 * a5[j]
+            )
+    for i in range(6 * part, rows):
         a0, r0 = A[i], zero
         for j in range(columns):
             r0 += a0[j] * w[j]
@@ -93,25 +104,30 @@ def add_squares(A, w, y, gradient):  # type: ignore
 
 @_compiled
 def multiply_both_sides(T, left, right, by_row, by_column):  # type: ignore
-    """by_row = right T^T (K, I) and by_column = left T (K, J): two rows of T at a time."""
+    """by_row = right T^T (K, I) and by_column = left T (K, J): four rows of T at a time."""
     zero = T.dtype.type(0)
     rows, columns = T.shape
     pairs = left.shape[0]
     by_column[:] = zero
-    whole = rows - rows % 2
-    for i in range(0, whole, 2):
-        t0, t1 = T[i], T[i + 1]
+    part = rows // 4
+    for i in range(part):
+        i1, i2, i3 = i + part, i + 2 * part, i + 3 * part
+        t0, t1, t2, t3 = T[i], T[i1], T[i2], T[i3]
         for k in range(pairs):
             x, v = right[k], by_column[k]
-            l0, l1 = left[k, i], left[k, i + 1]
-            s0 = s1 = zero
+            l0, l1, l2, l3 = left[k, i], left[k, i1], left[k, i2], left[k, i3]
+            s0 = s1 = s2 = s3 = zero
             for j in range(columns):
                 s0 += t0[j] * x[j]
                 s1 += t1[j] * x[j]
-                v[j] += l0 * t0[j] + l1 * t1[j]
+                s2 += t2[j] * x[j]
+                s3 += t3[j] * x[j]
+                v[j] += l0 * t0[j] + l1 * t1[j] + l2 * t2[j] + l3 * t3[j]
             by_row[k, i] = s0
-            by_row[k, i + 1] = s1
-    for i in range(whole, rows):
+            by_row[k, i1] = s1
+            by_row[k, i2] = s2
+            by_row[k, i3] = s3
+    for i in range(4 * part, rows):
         t0 = T[i]
         for k in range(pairs):
             x, v = right[k], by_column[k]
