@@ -79,7 +79,7 @@ def building_work(count: int, m: int, n: int) -> int:
     return count * (m * (m + 1) // 2) * n * n
 
 
-def _threads(work: float) -> AbstractContextManager:
+def _threads(work: int) -> AbstractContextManager:
     """BLAS on one core for little work."""
     if work < _LEAST_SHARED:
         return threadpool_limits(1, user_api="blas")

@@ -27,9 +27,8 @@ def sum_of_squares(
     A: Float[Array, "N k"], w: Float[Array, " k"], y: Float[Array, " N"]
 ) -> Float[Array, ""]:
     """||A w - y||^2; the gradient in w reads A once where that pays."""
-    if _pays("squares", A, w, y):
-        return _sum_of_squares(A, w, y)
-    return _plain_sum_of_squares(A, w, y)
+    form = _sum_of_squares if _of_one_type(A, w, y) else _plain_sum_of_squares
+    return form(A, w, y)
 
 
 def tensor_forms(
@@ -39,16 +38,18 @@ def tensor_forms(
 
     The gradient reads T once where that pays.
     """
-    if _pays("both_sides", T, *lefts, *rights):
-        return _tensor_forms(T, lefts, rights)
-    return _plain_tensor_forms(T, lefts, rights)
+    form = _tensor_forms if _of_one_type(T, *lefts, *rights) else _plain_tensor_forms
+    return form(T, lefts, rights)
 
 
-def _pays(kind: str, matrix: Array, *others: Array) -> bool:
-    """Whether machine code reads a matrix, counted in its bytes, and knows the data types."""
-    if matrix.size * matrix.dtype.itemsize < _LEAST_BYTES:
-        return False
-    return all(x.dtype == matrix.dtype for x in others) and _foreign.works(kind, matrix.dtype)
+def _of_one_type(*arrays: Array) -> bool:
+    return all(x.dtype == arrays[0].dtype for x in arrays)
+
+
+def _pays(kind: str, matrix: Array) -> bool:
+    """Whether machine code reads a matrix: a large one, where it works."""
+    large = matrix.size * matrix.dtype.itemsize >= _LEAST_BYTES
+    return large and _foreign.works(kind, matrix.dtype)
 
 
 def _plain_sum_of_squares(A: Array, w: Array, y: Array) -> Array:
@@ -77,6 +78,8 @@ def _plain_squares(A: Array, w: Array, y: Array) -> tuple[Array, Array]:
 @jax.custom_jvp
 def _squares(A: Array, w: Array, y: Array) -> tuple[Array, Array]:
     """||A w - y||^2 and half of its gradient, (A w - y) A."""
+    if not _pays("squares", A):
+        return _plain_squares(A, w, y)
     return _either(_foreign.squares, _plain_squares)(A, w, y)
 
 
@@ -128,6 +131,8 @@ def _plain_both_sides(T: Array, left: Array, right: Array) -> tuple[Array, Array
 @jax.custom_jvp
 def _both_sides(T: Array, left: Array, right: Array) -> tuple[Array, Array]:
     """right T^T and left T."""
+    if not _pays("both_sides", T):
+        return _plain_both_sides(T, left, right)
     return _either(_foreign.both_sides, _plain_both_sides)(T, left, right)
 
 

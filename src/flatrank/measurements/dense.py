@@ -168,7 +168,8 @@ class DenseMeasurements(AbstractMeasurements):
 
         The tensor T[ab, cd] = (1/N) sum_i A_i[a,c] A_i[b,d] is stored for a <= b and c <= d only, m^2
         n^2 / 4 numbers, symmetrised in (c, d): it is only ever contracted with symmetric matrices.
-        Networks of depth 2 and less do not need it.
+        Networks of depth 2 and less do not need it, and narrow ones are cheaper without: then it is
+        left out.
         """
         prepared = self
         if self.row_moment is None:
@@ -176,10 +177,14 @@ class DenseMeasurements(AbstractMeasurements):
             prepared = eqx.tree_at(
                 lambda A: (A.row_moment, A.column_moment), self, moments, is_leaf=_is_none
             )
-        if self.moment_tensor is None and self.tensor_pays(depth, width, memory):
+        tensor = self.moment_tensor
+        # What is there needs no room, unless the caller says how much there is.
+        fits = (tensor is not None and memory is None) or self._tensor_fits(memory)
+        if not (fits and self._tensor_is_cheaper(depth, width)):
+            tensor = None
+        elif tensor is None:
             tensor = moment_tensor(self.matrices)
-            prepared = eqx.tree_at(lambda A: A.moment_tensor, prepared, tensor, is_leaf=_is_none)
-        return prepared
+        return eqx.tree_at(lambda A: A.moment_tensor, prepared, tensor, is_leaf=_is_none)
 
     def tensor_pays(
         self, depth: int | None = None, width: int | None = None, memory: int | None = None
@@ -193,13 +198,20 @@ class DenseMeasurements(AbstractMeasurements):
         read twice, in matrix-vector products; a stream takes six matrix products of N m n k, k the
         width (at most the shorter side), each multiplication `_MATRIX_VECTOR_PRICE` times as fast.
         """
+        return self._tensor_is_cheaper(depth, width) and self._tensor_fits(memory)
+
+    def _tensor_fits(self, memory: int | None) -> bool:
+        """Whether the tensor, and a copy of the A_i while XLA builds it, fit."""
+        numbers = tensor_size(*self.shape) + self.matrices.size
+        return numbers * self.matrices.dtype.itemsize <= memory_budget(memory)
+
+    def _tensor_is_cheaper(self, depth: int | None, width: int | None) -> bool:
+        """Whether reading the tensor takes less time than a stream over the A_i."""
         if depth is not None and depth <= 2:
             return False
         m, n = self.shape
-        numbers = tensor_size(m, n)
-        needed = (numbers + self.matrices.size) * self.matrices.dtype.itemsize
         stream = self.matrices.size * min(m, n, *([] if width is None else [width]))
-        return needed <= memory_budget(memory) and 2 * _MATRIX_VECTOR_PRICE * numbers < 6 * stream
+        return 2 * _MATRIX_VECTOR_PRICE * tensor_size(m, n) < 6 * stream
 
     def _is_cheap_to_prepare(self) -> bool:
         """Whether the moments can be computed now, in a second or two."""
