@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flatness import PENALTY, problem
 from measure import keep, ratio, side_by_side, table, use_one_core
+
+from flatness import PENALTY, problem
 
 CASES = [(60, count, 3, dtype) for count in (1200, 4000) for dtype in ("float32", "float64")]
 LOSS, TOTAL = "loss gradient (two passes)", "loss + trace, gradient (two passes)"

@@ -134,6 +134,7 @@ def test_tensor_is_built_where_it_pays_and_only_there():
 
 
 def test_what_is_cheap_is_prepared_without_asking(monkeypatch):
+    from flatrank import _checks
     from flatrank.measurements import dense
 
     matrices = jax.random.normal(jax.random.key(0), (400, 6, 6))
@@ -153,7 +154,7 @@ def test_what_is_cheap_is_prepared_without_asking(monkeypatch):
     # A constant under `jit` is as good as an array outside.
     constant = jax.jit(lambda: fr.DenseMeasurements(matrices))()
     np.testing.assert_array_equal(constant.moment_tensor, A.moment_tensor)
-    monkeypatch.setattr(dense, "free_memory", lambda: 1000)
+    monkeypatch.setattr(_checks, "free_memory", lambda: 1000)
     assert fr.DenseMeasurements(matrices).moment_tensor is None
     monkeypatch.undo()
     monkeypatch.setattr(dense, "LITTLE_WORK", 1000)

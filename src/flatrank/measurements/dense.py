@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._checks import (
     as_real,
     as_shape,
-    free_memory,
     memory_budget,
     positive_integer,
     require_memory,
@@ -26,8 +25,8 @@ _CHUNK_LIMIT = 2**24
 # How many multiplications of a matrix product take as long as one of a matrix-vector product, which
 # waits for memory (measured on one CPU core, see docs/growth.md).
 _MATRIX_VECTOR_PRICE = 5
-# The share of free memory that nobody has asked for.
-_UNASKED_SHARE = 8
+# The share of what `prepared()` may use that is used unasked: an eighth of the free memory.
+_UNASKED_SHARE = 4
 
 
 class DenseMeasurements(AbstractMeasurements):
@@ -57,7 +56,7 @@ class DenseMeasurements(AbstractMeasurements):
             )
         if prepare and self._is_cheap_to_prepare():
             self.row_moment, self.column_moment = end_moments(self.matrices)
-            if self.tensor_pays(memory=max(1, free_memory() // _UNASKED_SHARE)):
+            if self.tensor_pays(memory=max(1, memory_budget() // _UNASKED_SHARE)):
                 self.moment_tensor = moment_tensor(self.matrices)
 
     @property
