@@ -46,7 +46,7 @@ def _normal(seed: int, *shape: int) -> jax.Array:
 
 
 ENSEMBLES = {
-    "dense": lambda m, n, N: flatrank.DenseMeasurements(_normal(0, N, m, n)),
+    "dense": lambda m, n, N: flatrank.DenseMeasurements(_normal(0, N, m, n), prepare=False),
     "dense, prepared": lambda m, n, N: flatrank.DenseMeasurements(
         _normal(1, 20 * N, m, n)
     ).prepared(),

@@ -49,7 +49,8 @@ def draw_measurements(
     """Standard Gaussian matrices, uniform entries, or products of standard Gaussian vectors."""
     m, n = shape
     if ensemble == "gaussian":
-        return gaussian_measurements(key, count, (m, n))
+        # Who needs moments (`recover` and `train` do, for flatness) prepares them; sweeps hold many.
+        return gaussian_measurements(key, count, (m, n), prepare=False)
     if ensemble == "entries":
         chosen = jnp.sort(jax.random.choice(key, m * n, (count,), replace=False))
         return EntryMeasurements(chosen // n, chosen % n, (m, n))

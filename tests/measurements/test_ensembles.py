@@ -107,7 +107,7 @@ def test_gaussian_measurements_have_unit_variance_and_are_reproducible():
 def test_streamed_chunks_equal_one_chunk(monkeypatch):
     from flatrank.measurements import _dense as dense
 
-    A = fr.DenseMeasurements(jax.random.normal(jax.random.key(0), (23, 4, 5)))
+    A = fr.DenseMeasurements(jax.random.normal(jax.random.key(0), (23, 4, 5)), prepare=False)
     S = symmetric(jax.random.key(1), 5)
     whole = A.second_moment(S)
     monkeypatch.setattr(dense, "_CHUNK_LIMIT", 4 * 20)
@@ -126,8 +126,56 @@ def test_gathered_in_parts_equals_at_once(monkeypatch):
 
 def test_tensor_is_built_where_it_pays_and_only_there():
     key = jax.random.key(0)
-    assert fr.gaussian_measurements(key, 400, (6, 6)).prepared().moment_tensor is not None
-    assert fr.gaussian_measurements(key, 2, (6, 6)).prepared().moment_tensor is None
+    for prepare in (True, False):
+        many = fr.gaussian_measurements(key, 400, (6, 6), prepare=prepare)
+        few = fr.gaussian_measurements(key, 2, (6, 6), prepare=prepare)
+        assert many.prepared().moment_tensor is not None
+        assert few.prepared().moment_tensor is None
+
+
+def test_what_is_cheap_is_prepared_without_asking(monkeypatch):
+    from flatrank import _checks
+    from flatrank.measurements import dense
+
+    matrices = jax.random.normal(jax.random.key(0), (400, 6, 6))
+    A = fr.DenseMeasurements(matrices)
+    assert A.moment_tensor is not None
+    assert A.row_moment is not None
+    same = fr.DenseMeasurements(2 * matrices)
+    assert jax.tree.structure(A) == jax.tree.structure(same)
+    assert fr.DenseMeasurements(np.asarray(matrices, np.float32)).moment_tensor is not None
+
+    def unprepared(A):
+        return A.row_moment is None and A.column_moment is None and A.moment_tensor is None
+
+    assert unprepared(fr.DenseMeasurements(matrices, prepare=False))
+    assert unprepared(A.part(jnp.arange(300)))
+    assert jax.jit(lambda M: fr.DenseMeasurements(M))(matrices).moment_tensor is None
+    # A constant under `jit` is as good as an array outside.
+    constant = jax.jit(lambda: fr.DenseMeasurements(matrices))()
+    np.testing.assert_array_equal(constant.moment_tensor, A.moment_tensor)
+    monkeypatch.setattr(_checks, "free_memory", lambda: 1000)
+    assert fr.DenseMeasurements(matrices).moment_tensor is None
+    monkeypatch.undo()
+    monkeypatch.setattr(dense, "LITTLE_WORK", 1000)
+    assert unprepared(fr.DenseMeasurements(matrices))
+
+
+@pytest.mark.parametrize("shape", [(9, 1, 1), (30, 7, 4), (40, 3, 5), (400, 17, 16)])
+def test_moments_by_numpy_are_those_by_xla(shape):
+    from flatrank.measurements import _moments
+
+    matrices = jax.random.normal(jax.random.key(0), shape)
+    np.testing.assert_allclose(
+        _moments.moment_tensor(matrices),
+        _moments._moment_tensor_by_xla(matrices),
+        rtol=0,
+        atol=1e-12,
+    )
+    for found, expected in zip(
+        _moments.end_moments(matrices), _moments._end_moments_by_xla(matrices), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def test_tensor_is_not_built_for_two_layers_nor_for_narrow_ones():
@@ -141,7 +189,7 @@ def test_tensor_is_not_built_for_two_layers_nor_for_narrow_ones():
 
 
 def test_prepared_moments_equal_the_stream():
-    A = fr.gaussian_measurements(jax.random.key(0), 100, (6, 5))
+    A = fr.gaussian_measurements(jax.random.key(0), 100, (6, 5), prepare=False)
     prepared = A.prepared()
     P, Q = (
         jax.random.normal(jax.random.key(1), (6, 3)),

@@ -73,7 +73,7 @@ def mean_square(
     network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]
 ) -> Float[Array, ""]:
     """`flatrank.loss` without its checks."""
-    return jnp.mean((A.apply_network(network) - y) ** 2)
+    return A.mean_square_residual(network, y)
 
 
 class AbstractDescent(AbstractOptimizer):

@@ -1,4 +1,4 @@
-"""The loss and the trace of its Hessian, exact at every point (DESIGN.md, section 2)."""
+"""The loss and the trace of its Hessian, exact at every point (docs/mathematics.md)."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def loss(network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]) ->
     """
     check_fit(network, A)
     y = check_values(y, A)
-    return jnp.mean((A.apply_network(network) - y) ** 2)
+    return A.mean_square_residual(network, y)
 
 
 def layer_traces(network: DeepLinear, A: AbstractMeasurements) -> Float[Array, " L"]:

@@ -47,6 +47,10 @@ class AbstractMeasurements(eqx.Module):
         """The measurements of the network's end-to-end matrix, shape (N,)."""
         return self.apply(network.matrix())
 
+    def mean_square_residual(self, network: Network, y: Float[Array, " N"]) -> Float[Array, ""]:
+        """(1/N) sum_i (<A_i, W> - y_i)^2 for the network's end-to-end matrix W."""
+        return jnp.mean((self.apply_network(network) - y) ** 2)
+
     @abstractmethod
     def adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
         """The matrix sum_i values_i A_i, shape (m, n)."""

@@ -8,22 +8,35 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import as_real, as_shape, memory_budget, positive_integer, require_memory
-from ._base import AbstractMeasurements
+from .._checks import (
+    as_real,
+    as_shape,
+    memory_budget,
+    positive_integer,
+    require_memory,
+)
+from ._base import AbstractMeasurements, Network
+from ._moments import LITTLE_WORK, building_work, end_moments, moment_tensor, on_host, tensor_size
+from ._one_pass import sum_of_squares, tensor_forms
+from ._packing import pack, unpack
 
 # Intermediates of one streamed chunk of measurements stay below this many numbers.
 _CHUNK_LIMIT = 2**24
 # How many multiplications of a matrix product take as long as one of a matrix-vector product, which
 # waits for memory (measured on one CPU core, see docs/growth.md).
 _MATRIX_VECTOR_PRICE = 5
+# The share of what `prepared()` may use that is used unasked: an eighth of the free memory.
+_UNASKED_SHARE = 4
 
 
 class DenseMeasurements(AbstractMeasurements):
     """Measurements y_i = <A_i, M> with dense A_i; `matrices` has shape (N, m, n).
 
-    The second moment is streamed over chunks of the A_i. `prepared()` adds what makes it cheap: the
-    moments K(I) and K*(I), all that the two end layers need, and for the layers between them the
-    compressed moment tensor, when the cost model of `tensor_pays` says so.
+    What makes the trace of the Hessian cheap is computed here, once: the moments K(I) and K*(I), all
+    that the two end layers need, and for the layers between them the compressed moment tensor, when
+    the cost model of `tensor_pays` says so and it takes no more than a second or two. Where it takes
+    longer, or under `jit`, the second moment is streamed over chunks of the A_i until `prepared()` is
+    called. `prepare=False` leaves all of it to `prepared()`: weight decay needs none.
 
     Raises TypeError or ValueError for an array that is not real, finite and three-dimensional.
     """
@@ -33,7 +46,7 @@ class DenseMeasurements(AbstractMeasurements):
     column_moment: Float[Array, "n n"] | None
     moment_tensor: Float[Array, "mm nn"] | None
 
-    def __init__(self, matrices: Any):
+    def __init__(self, matrices: Any, *, prepare: bool = True):
         self.matrices = as_real(matrices, "matrices", 3)
         self.row_moment = self.column_moment = self.moment_tensor = None
         if 0 in self.matrices.shape:
@@ -41,6 +54,10 @@ class DenseMeasurements(AbstractMeasurements):
                 f"`matrices` has shape {self.matrices.shape}: pass at least one measurement matrix "
                 "with at least one row and one column."
             )
+        if prepare and self._is_cheap_to_prepare():
+            self.row_moment, self.column_moment = end_moments(self.matrices)
+            if self.tensor_pays(memory=max(1, memory_budget() // _UNASKED_SHARE)):
+                self.moment_tensor = moment_tensor(self.matrices)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -62,16 +79,21 @@ class DenseMeasurements(AbstractMeasurements):
         """sum_i values_i A_i, shape (m, n)."""
         return jnp.tensordot(values, self.matrices, 1)
 
+    def mean_square_residual(self, network: Network, y: Float[Array, " N"]) -> Float[Array, ""]:
+        """(1/N) sum_i (<A_i, W> - y_i)^2; with its gradient the A_i are read once where that pays."""
+        matrices = self.matrices.reshape(self.count, -1)
+        return sum_of_squares(matrices, network.matrix().reshape(-1), y) / self.count
+
     def _second_moment(self, S: Float[Array, "n n"]) -> Float[Array, "m m"]:
         """(1/N) sum_i A_i S A_i^T, streamed over chunks of measurements."""
         if self.moment_tensor is not None:
-            return _unpack(self.moment_tensor @ _pack(S, doubled=True), self.shape[0])
+            return unpack(self.moment_tensor @ pack(S, doubled=True), self.shape[0])
         return self._stream(lambda A: jnp.einsum("iab,bc,idc->ad", A, S, A, optimize="optimal"))
 
     def _second_moment_adjoint(self, T: Float[Array, "m m"]) -> Float[Array, "n n"]:
         """(1/N) sum_i A_i^T T A_i, streamed over chunks of measurements."""
         if self.moment_tensor is not None:
-            return _unpack(_pack(T, doubled=True) @ self.moment_tensor, self.shape[1])
+            return unpack(pack(T, doubled=True) @ self.moment_tensor, self.shape[1])
         return self._stream(lambda A: jnp.einsum("iba,bc,icd->ad", A, T, A, optimize="optimal"))
 
     def second_moment_forms(
@@ -108,10 +130,9 @@ class DenseMeasurements(AbstractMeasurements):
         m, n = self.shape
         assert self.moment_tensor is not None
         dtype = self.moment_tensor.dtype
-        left = jnp.stack([_pack(_gram(P, m, dtype), doubled=True) for P, _ in pairs])
-        right = jnp.stack([_pack(_gram(_transpose(Q), n, dtype), doubled=True) for _, Q in pairs])
-        # In this order XLA reads the tensor by rows in both products of the gradient.
-        return jnp.sum((left @ self.moment_tensor) * right, axis=1)
+        lefts = tuple(jnp.eye(m, dtype=dtype) if P is None else P for P, _ in pairs)
+        rights = tuple(jnp.eye(n, dtype=dtype) if Q is None else Q for _, Q in pairs)
+        return tensor_forms(self.moment_tensor, lefts, rights)
 
     def second_moment_gram(
         self, P: Float[Array, "m p"], Q: Float[Array, "q n"] | None
@@ -137,7 +158,7 @@ class DenseMeasurements(AbstractMeasurements):
 
     def part(self, chosen: Int[Array, " K"]) -> "DenseMeasurements":
         """The measurements with the given indices, not prepared."""
-        return DenseMeasurements(self.matrices[chosen])
+        return DenseMeasurements(self.matrices[chosen], prepare=False)
 
     def prepared(
         self, depth: int | None = None, width: int | None = None, memory: int | None = None
@@ -146,18 +167,23 @@ class DenseMeasurements(AbstractMeasurements):
 
         The tensor T[ab, cd] = (1/N) sum_i A_i[a,c] A_i[b,d] is stored for a <= b and c <= d only, m^2
         n^2 / 4 numbers, symmetrised in (c, d): it is only ever contracted with symmetric matrices.
-        Networks of depth 2 and less do not need it.
+        Networks of depth 2 and less do not need it, and narrow ones are cheaper without: then it is
+        left out.
         """
         prepared = self
         if self.row_moment is None:
-            moments = _end_moments(self)
+            moments = end_moments(self.matrices)
             prepared = eqx.tree_at(
                 lambda A: (A.row_moment, A.column_moment), self, moments, is_leaf=_is_none
             )
-        if self.moment_tensor is None and self.tensor_pays(depth, width, memory):
-            tensor = _moment_tensor(self.matrices)
-            prepared = eqx.tree_at(lambda A: A.moment_tensor, prepared, tensor, is_leaf=_is_none)
-        return prepared
+        tensor = self.moment_tensor
+        # What is there needs no room, unless the caller says how much there is.
+        fits = (tensor is not None and memory is None) or self._tensor_fits(memory)
+        if not (fits and self._tensor_is_cheaper(depth, width)):
+            tensor = None
+        elif tensor is None:
+            tensor = moment_tensor(self.matrices)
+        return eqx.tree_at(lambda A: A.moment_tensor, prepared, tensor, is_leaf=_is_none)
 
     def tensor_pays(
         self, depth: int | None = None, width: int | None = None, memory: int | None = None
@@ -171,13 +197,26 @@ class DenseMeasurements(AbstractMeasurements):
         read twice, in matrix-vector products; a stream takes six matrix products of N m n k, k the
         width (at most the shorter side), each multiplication `_MATRIX_VECTOR_PRICE` times as fast.
         """
+        return self._tensor_is_cheaper(depth, width) and self._tensor_fits(memory)
+
+    def _tensor_fits(self, memory: int | None) -> bool:
+        """Whether the tensor, and a copy of the A_i while XLA builds it, fit."""
+        numbers = tensor_size(*self.shape) + self.matrices.size
+        return numbers * self.matrices.dtype.itemsize <= memory_budget(memory)
+
+    def _tensor_is_cheaper(self, depth: int | None, width: int | None) -> bool:
+        """Whether reading the tensor takes less time than a stream over the A_i."""
         if depth is not None and depth <= 2:
             return False
         m, n = self.shape
-        numbers = (m * (m + 1) // 2) * (n * (n + 1) // 2)
-        needed = (numbers + self.matrices.size) * self.matrices.dtype.itemsize
         stream = self.matrices.size * min(m, n, *([] if width is None else [width]))
-        return needed <= memory_budget(memory) and 2 * _MATRIX_VECTOR_PRICE * numbers < 6 * stream
+        return 2 * _MATRIX_VECTOR_PRICE * tensor_size(m, n) < 6 * stream
+
+    def _is_cheap_to_prepare(self) -> bool:
+        """Whether the moments can be computed now, in a second or two."""
+        if not on_host(self.matrices):
+            return False
+        return building_work(self.count, *self.shape) <= LITTLE_WORK
 
     def _stream(self, term: Any) -> Array:
         """The mean over measurements of term(chunk), chunk by chunk, in bounded memory.
@@ -198,9 +237,11 @@ class DenseMeasurements(AbstractMeasurements):
 
 
 def gaussian_measurements(
-    key: PRNGKeyArray, count: int, shape: tuple[int, int]
+    key: PRNGKeyArray, count: int, shape: tuple[int, int], *, prepare: bool = True
 ) -> DenseMeasurements:
     """Dense measurements with independent standard normal entries, shape (count, m, n).
+
+    `prepare` as in `DenseMeasurements`.
 
     Raises MemoryError before allocating what would not fit.
     """
@@ -211,7 +252,7 @@ def gaussian_measurements(
         f"{count} Gaussian measurements of a {m} x {n} matrix",
         "take fewer measurements, or RankOneMeasurements, which store (m + n) numbers each",
     )
-    return DenseMeasurements(jax.random.normal(key, (count, m, n)))
+    return DenseMeasurements(jax.random.normal(key, (count, m, n)), prepare=prepare)
 
 
 def _form(A: Float[Array, "i m n"], P: Array | None, Q: Array | None) -> Float[Array, ""]:
@@ -234,28 +275,6 @@ def _form(A: Float[Array, "i m n"], P: Array | None, Q: Array | None) -> Float[A
     return jnp.sum(left * right)
 
 
-@jax.jit
-def _end_moments(A: DenseMeasurements) -> tuple[Array, Array]:
-    m, n = A.shape
-    dtype = A.matrices.dtype
-    return A.second_moment(jnp.eye(n, dtype=dtype)), A.second_moment_adjoint(
-        jnp.eye(m, dtype=dtype)
-    )
-
-
-@jax.jit
-def _moment_tensor(matrices: Float[Array, "N m n"]) -> Float[Array, "mm nn"]:
-    count, m, _ = matrices.shape
-    by_row = jnp.swapaxes(matrices, 0, 1)
-    first, second = jnp.triu_indices(m)
-
-    def pair(index: tuple[Array, Array]) -> Array:
-        product = by_row[index[0]].T @ by_row[index[1]] / count
-        return _pack(0.5 * (product + product.T))
-
-    return jax.lax.map(pair, (first, second))
-
-
 def _is_none(leaf: Any) -> bool:
     return leaf is None
 
@@ -266,20 +285,3 @@ def _transpose(factor: Array | None) -> Array | None:
 
 def _gram(factor: Array | None, size: int, dtype: Any) -> Array:
     return jnp.eye(size, dtype=dtype) if factor is None else factor @ factor.T
-
-
-def _pack(symmetric: Array, doubled: bool = False) -> Array:
-    """The upper triangle as a vector; `doubled` counts each off-diagonal entry twice."""
-    first, second = np.triu_indices(symmetric.shape[0])
-    packed = symmetric[first, second]
-    if doubled:
-        packed = packed * jnp.asarray(np.where(first == second, 1.0, 2.0), packed.dtype)
-    return packed
-
-
-def _unpack(packed: Array, size: int) -> Array:
-    """The symmetric matrix with a given upper triangle."""
-    first, second = np.triu_indices(size)
-    place = np.zeros((size, size), np.int32)
-    place[first, second] = place[second, first] = np.arange(len(first))
-    return packed[place]

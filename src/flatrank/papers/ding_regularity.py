@@ -114,7 +114,8 @@ def _weighted_norm_bound(
     A = independent(A)
     weighted: AbstractMeasurements
     if isinstance(A, DenseMeasurements):
-        weighted = DenseMeasurements(left @ np.asarray(A.matrices) @ right)
+        matrices = left @ np.asarray(A.matrices) @ right
+        weighted = DenseMeasurements(matrices, prepare=False)
     else:
         assert isinstance(A, RankOneMeasurements)
         weighted = RankOneMeasurements(np.asarray(A.left) @ left, np.asarray(A.right) @ right)

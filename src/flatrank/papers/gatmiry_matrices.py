@@ -42,7 +42,7 @@ def test_error(
         keys = jax.random.split(jax.random.key(seed + number))
         truth = low_rank_matrix(keys[0], (side, side), rank)
         truth = truth / jnp.linalg.norm(truth)
-        whole = gaussian_measurements(keys[1], max(counts), (side, side))
+        whole = gaussian_measurements(keys[1], max(counts), (side, side), prepare=False)
         for k, count in enumerate(counts):
             on_step(f"{count} measurements", (number + k / len(counts)) / seeds)
             A = whole.part(jnp.arange(count))
