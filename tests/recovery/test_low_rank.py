@@ -9,8 +9,10 @@ import scipy.optimize
 
 import flatrank as fr
 from flatrank.problems import low_rank_matrix
-from flatrank.recovery.path import _factored as products
-from flatrank.recovery.path._homotopy import determined_rank, homotopy, power_of
+from flatrank.recovery import _factored_measurements as products
+from flatrank.recovery._degrees_of_freedom import determined_rank
+from flatrank.recovery._scale import power_of
+from flatrank.recovery.path._homotopy import homotopy
 
 
 def relative_error(found, truth):
@@ -204,7 +206,7 @@ def test_nothing_of_the_size_of_the_matrix_is_formed():
     limit = determined_rank(A, 2)
     F = products.factored(A, 3 * limit)
     jaxpr = jax.make_jaxpr(
-        lambda y: homotopy(F, y, shape, power_of(A, y), 3, limit, jax.random.key(0)).low
+        lambda y: homotopy(F, y, shape, power_of(A, y), 3, limit, jax.random.key(0)).X
     )(y)
 
     def largest(jaxpr):

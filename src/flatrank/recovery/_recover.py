@@ -11,12 +11,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._checks import is_traced, positive_integer
 from .._order import after
 from ..flatness import check_fit, check_values
-from ..measurements import AbstractMeasurements, EntryMeasurements, RankOneMeasurements
+from ..measurements import AbstractMeasurements, EntryMeasurements
 from ..network import DeepLinear
 from ..penalties import AbstractPenalty, Flatness, WeightDecay
 from ._solution import Callback, Result, Solution, where
-from .lagrangian import interpolate, regularise
-from .path import estimated_noise, factored, fit_at_rank, interpolate_at_low_rank, leading_part
+from .lagrangian import interpolate, regularise, unit_start
+from .path import estimated_noise, fit_at_rank, interpolate_at_low_rank
 
 
 def recover(
@@ -97,7 +97,7 @@ def recover(
 
     def over_layers(y: Float[Array, " N"] = y) -> Solution:
         prepared = A.prepared(depth, width) if isinstance(penalty, Flatness) else A
-        first = _unit_start(A, y, depth, width, key) if start is None else start
+        first = unit_start(A, y, depth, width, key) if start is None else start
         limits = (tolerance, max_outer_steps, max_inner_steps)
         if noise is None and strength is None:
             return interpolate(prepared, y, first, penalty, *limits, callback)
@@ -124,41 +124,6 @@ def recover(
         return jax.lax.cond(found.successful, lambda: found, over_layers_instead)
     found = interpolate_at_low_rank(A, y, depth, width, path_key, tolerance, callback)
     return found if bool(found.successful) else over_layers_instead()
-
-
-def sufficient_width(A: AbstractMeasurements) -> int:
-    """A width that does not bind: the smaller side, or the largest k with k(k+1)/2 <= N."""
-    return max(1, min(*A.shape, (math.isqrt(8 * A.count + 1) - 1) // 2))
-
-
-def _unit_start(
-    A: AbstractMeasurements,
-    y: Float[Array, " N"],
-    depth: int,
-    width: int | None,
-    key: PRNGKeyArray | None,
-) -> DeepLinear:
-    width = sufficient_width(A) if width is None else positive_integer(width, "width")
-    if key is not None:
-        m, n = A.shape
-        random = DeepLinear.gaussian(key, A.shape, depth, width, scale=(m * n) ** -0.5)
-        return DeepLinear(tuple(layer.astype(y.dtype) for layer in random.layers))
-    if isinstance(A, EntryMeasurements | RankOneMeasurements):
-        # Leading singular triples of a matrix that is not formed.
-        F = factored(A, width)
-        guess = jax.random.normal(jax.random.key(0), (A.shape[1], width), y.dtype)
-        low = leading_part(F, F.arranged(y / _largest(y)), guess, sweeps=5)
-        s = low.s / jnp.where(low.s[0] > 0, jnp.linalg.norm(low.s), 1.0)
-        return DeepLinear.from_svd(low.U, s, low.V.T, depth, width)
-    back = A.adjoint(y / _largest(y))
-    norm = jnp.linalg.norm(back)
-    return DeepLinear.balanced(back / jnp.where(norm > 0, norm, 1.0), depth, width)
-
-
-def _largest(y: Float[Array, " N"]) -> Float[Array, ""]:
-    """The largest modulus, one where all are zero."""
-    largest = jnp.max(jnp.abs(y))
-    return jnp.where(largest > 0, largest, 1.0)
 
 
 def _check_noise(noise: Any, strength: Any, y: Array) -> None:

@@ -29,7 +29,7 @@ from ...measurements import AbstractMeasurements
 from ...network import DeepLinear
 from ...penalties import AbstractPenalty
 from .._solution import Callback, Result, Solution, tell, where
-from ._finish import interpolate_at_rank, rank_gap
+from ._low_rank_finish import interpolate_at_rank, rank_gap
 from ._quasi_newton import minimise
 
 _FIRST_PARAMETER = 8.0

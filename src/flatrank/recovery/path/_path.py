@@ -1,4 +1,4 @@
-"""Weight decay of depth three and more, by the path of `homotopy.py`: exact, or least squares."""
+"""Weight decay of depth three and more, by the path of `_homotopy.py`: exact, or least squares."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -6,18 +6,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ...measurements import AbstractMeasurements
 from ...network import DeepLinear
 from ...penalties import WeightDecay
+from .._degrees_of_freedom import determined_rank
+from .._factored_measurements import factored
+from .._low_rank_matrix import LowRankMatrix
+from .._scale import power_of, safe_norm
 from .._solution import Callback, Result, Solution, where
-from ._denoise import denoise
-from ._factored import factored
-from ._homotopy import (
-    WIDER,
-    Low,
-    Path,
-    determined_rank,
-    homotopy,
-    power_of,
-    safe_norm,
-)
+from ._homotopy import WIDER, PathEnd, homotopy
+from ._least_squares import fit_above_noise
 
 
 def interpolate_at_low_rank(
@@ -37,7 +32,7 @@ def interpolate_at_low_rank(
     limit = determined_rank(A, width)
     F = factored(A, WIDER * limit)
     path = homotopy(F, y, A.shape, power_of(A, y), depth, limit, key, callback=callback)
-    network, stats = _measured(A, y, path.low, path, depth, width or limit, jnp.nan, like)
+    network, stats = _measured(A, y, path.X, path, depth, width or limit, jnp.nan, like)
     rank = stats["rank"]
     m, n = A.shape
     # As many numbers as measurements would fit anything, unless every entry is measured.
@@ -58,9 +53,10 @@ def fit_at_rank(
     callback: Callback | None = None,
 ) -> Solution:
     """Least squares at the rank that stands out of the noise."""
-    fit = denoise(A, y, noise, depth, width, key, callback)
-    size = width or determined_rank(A, width)
-    network, stats = _measured(A, y, fit.low, fit.path, depth, size, noise, None)
+    limit = determined_rank(A, width)
+    F = factored(A, WIDER * limit)
+    fit = fit_above_noise(F, y, A.shape, power_of(A, y), depth, limit, key, noise, callback)
+    network, stats = _measured(A, y, fit.X, fit.path, depth, width or limit, noise, None)
     m, n = A.shape
     freedom = jnp.maximum(A.count - fit.rank * (m + n - fit.rank), 1).astype(y.dtype)
     explained = fit.square <= 4 * noise**2 * freedom
@@ -73,8 +69,8 @@ def fit_at_rank(
 def _measured(
     A: AbstractMeasurements,
     y: Float[Array, " N"],
-    low: Low,
-    path: Path,
+    X: LowRankMatrix,
+    path: PathEnd,
     depth: int,
     width: int,
     noise: Array | float,
@@ -87,7 +83,7 @@ def _measured(
         length = len(like.stats["residual_history"])
         missing = max(0, length - len(history))
         history = jnp.pad(history, (0, missing), constant_values=jnp.nan)[:length]
-    network = DeepLinear.from_svd(low.U, low.s, low.V.T, depth, width)
+    network = DeepLinear.from_svd(X.U, X.s, X.V.T, depth, width)
     size = safe_norm(y)
     residual = safe_norm(A.apply_network(network) - y) / jnp.where(size > 0, size, 1.0)
     nothing = jnp.asarray(jnp.nan, y.dtype)
@@ -96,7 +92,7 @@ def _measured(
         {
             "residual": residual,
             "penalty": WeightDecay()(network, A),
-            "rank": jnp.sum(low.s > 0),
+            "rank": jnp.sum(X.s > 0),
             "gap": nothing,
             "strength": nothing,
             "noise": jnp.asarray(noise, y.dtype),
