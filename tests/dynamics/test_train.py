@@ -168,7 +168,7 @@ def test_whole_numbers_can_be_recorded(problem):
 
 def test_every_start_of_flat_flow_must_interpolate(problem):
     A, y, network, _ = problem
-    flat = fr.recover(A, y, depth=3).network
+    flat = fr.recover(A, y, 3, fr.Flatness()).network
     network = fr.DeepLinear.gaussian(KEY, A.shape, 3, flat.width)
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), flat, network)
     with pytest.raises(ValueError, match="does not interpolate"):
@@ -177,7 +177,7 @@ def test_every_start_of_flat_flow_must_interpolate(problem):
 
 def test_truth_and_flat_flow_work_under_jit(problem):
     A, y, _, truth = problem
-    flat = fr.recover(A, y, depth=3).network
+    flat = fr.recover(A, y, 3, fr.Flatness()).network
     run = lambda dt: fr.train(flat, A, y, fr.FlatFlow(dt), steps=2, truth=truth, record_every=1)  # noqa: E731
     np.testing.assert_allclose(
         jax.jit(lambda dt: run(dt).history["test_error"])(0.01),

@@ -1,5 +1,6 @@
 """Linear measurements of a matrix; one file per ensemble."""
 
+from ._as_measurements import as_measurements as as_measurements
 from ._base import AbstractMeasurements as AbstractMeasurements
 from ._base import Network as Network
 from ._dense import DenseMeasurements as DenseMeasurements

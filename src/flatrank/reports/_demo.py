@@ -13,6 +13,7 @@ from ..completion import MatrixCompleter
 from ..data import EntryTable, indian_pines
 from ..measurements import gaussian_measurements
 from ..norms import nuclear_norm, numerical_rank, singular_values
+from ..penalties import Flatness
 from ..problems import low_rank_matrix
 from ..recovery import Solution, recover
 from ._completion import CompletedTable, complete_entries
@@ -116,7 +117,7 @@ def sense(
     runs = []
     for depth in depths:
         start = time.perf_counter()
-        solution = recover(A, y, depth=depth)
+        solution = recover(A, y, depth, Flatness())
         matrix = jax.block_until_ready(solution.matrix)
         seconds = time.perf_counter() - start
         runs.append(

@@ -9,15 +9,13 @@ from jaxtyping import Array
 from .._factored_measurements import Pair
 from ._preconditioner import Preconditioner
 
-# Where a solve is given up: the path then falls with the step that it has.
-MAX_STEPS = 3000
-
 
 def conjugate_gradients(
     normal: Callable[[Pair], Pair],
     right: Pair,
     precondition: Preconditioner,
     accuracy: Array | float,
+    max_steps: int,
 ) -> tuple[Pair, Array]:
     """The solution to a relative accuracy in the preconditioner's norm, and the steps taken."""
 
@@ -39,7 +37,7 @@ def conjugate_gradients(
     z = precondition(right)
     first = dot(right, z)
     x, _, _, _, steps = jax.lax.while_loop(
-        lambda carry: (carry[3] > accuracy**2 * first) & (carry[4] < MAX_STEPS),
+        lambda carry: (carry[3] > accuracy**2 * first) & (carry[4] < max_steps),
         iterate,
         (jax.tree.map(jnp.zeros_like, right), right, z, first, jnp.asarray(0)),
     )

@@ -28,11 +28,15 @@ def gauss_newton(
     ridge: Float[Array, " k"],
     power: Array,
     accuracy: Array | float,
+    max_steps: int,
+    *,
     blocks: bool,
 ) -> Moved:
     """A step for 1/2 ||A(P Q^T) - y||^2 + 1/2 sum_i ridge_i (||p_i||^2 + ||q_i||^2), balanced.
 
-    Directions with s = 0 stay zero. The step is halved while the objective rises.
+    Solved to a relative `accuracy`, or as far as `max_steps` of conjugate gradients lead; `blocks`
+    chooses the preconditioner. Directions with s = 0 stay zero. The step is halved while the objective
+    rises.
     """
     root = jnp.sqrt(X.s)[None]
     P, Q = X.U * root, X.V * root
@@ -58,7 +62,7 @@ def gauss_newton(
         # One batch, not two at the same time (decision 3).
         inverses = inverse_blocks(jnp.concatenate(found), ridge + dead)
         precondition = Preconditioner((inverses[: len(P)], inverses[len(P) :]), None)
-    (dP, dQ), inner_steps = conjugate_gradients(normal, downhill, precondition, accuracy)
+    (dP, dQ), inner_steps = conjugate_gradients(normal, downhill, precondition, accuracy, max_steps)
 
     def moved(fraction: Array) -> tuple[Array, Array, Array, Array]:
         P_new, Q_new = P + fraction * dP, Q + fraction * dQ

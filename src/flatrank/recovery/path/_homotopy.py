@@ -30,11 +30,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..._progress import OnStep
 from .._factored_measurements import AbstractFactored
 from .._low_rank_matrix import LowRankMatrix, leading_singular_triples
 from .._scale import safe_norm
-from .._solution import Callback, tell
-from ._conjugate_gradients import MAX_STEPS as MAX_INNER_STEPS
+from .._step_limits import StepLimits
+from .._tell import tell
 from ._gauss_newton import gauss_newton
 from ._growth import grown
 
@@ -44,7 +45,6 @@ _START = 4.0
 _CAREFUL, _BRISK = 1.05, 1.15
 # Relative accuracy of the inner solves, on the way and at the end.
 _INNER, _INNER_END = 0.1, 0.03
-_MAX_STEPS = 400
 # Directions sought in the residual at a time.
 _PROBES = 4
 # Random probes that take the place of those that were used, in turn.
@@ -91,15 +91,17 @@ def homotopy(
     depth: int,
     rank_limit: int,
     key: PRNGKeyArray,
+    limits: StepLimits,
+    *,
     floor: Float[Array, ""] | None = None,
     watch: tuple[AbstractFactored, Float[Array, " K"]] | None = None,
-    callback: Callback | None = None,
+    on_step: OnStep | None = None,
 ) -> PathEnd:
     """The path from a spectral start; `power` is p.
 
     It ends at round-off; at `floor` (in the units of the matrix) if t gets there; or where the error
     on the measurements to `watch`, which are not fitted, has long passed its least value, and then the
-    matrix of that least error is returned. `callback` is told each step's number and residual.
+    matrix of that least error is returned. `on_step` is told of each step.
     """
     m, n = shape
     q = 2 / depth
@@ -129,27 +131,27 @@ def homotopy(
         least=inf,
         stalled=jnp.asarray(0),
         done=jnp.asarray(False),
-        history=jnp.full(_MAX_STEPS, jnp.nan, dtype),
+        history=jnp.full(limits.outer, jnp.nan, dtype),
     )
     floor = None if floor is None else floor / scale
     if watch is not None:
         watch = (watch[0], watch[0].arranged(watch[1] / scale))
     pool = jnp.swapaxes(probes[:, :_POOL, :n], 0, 1)
-    problem = _Problem(F, target, power, q, rank_limit, pool, floor, watch, callback)
+    problem = _Problem(F, target, power, q, rank_limit, pool, floor, watch, limits, on_step)
 
     def too_wide(state: _State) -> Array:
         return _live(state) > rank_limit
 
     if wide > rank_limit:
         state = jax.lax.while_loop(
-            lambda state: ~state.done & too_wide(state) & (state.steps < _MAX_STEPS // 4),
+            lambda state: ~state.done & too_wide(state) & (state.steps < limits.outer // 4),
             lambda state: problem.step(state, growing=False),
             state,
         )
         X = jax.tree.map(lambda x: x[..., :rank_limit], state.X)
         state = state._replace(X=X, best=X, least=inf, stalled=jnp.asarray(0))
     state = jax.lax.while_loop(
-        lambda state: ~state.done & (state.steps < _MAX_STEPS),
+        lambda state: ~state.done & (state.steps < limits.outer),
         lambda state: problem.step(state, growing=True),
         state,
     )
@@ -168,7 +170,8 @@ class _Problem(eqx.Module):
     pool: Array  # fresh probes, (_POOL, n, probes)
     floor: Array | None
     watch: tuple[AbstractFactored, Array] | None
-    callback: Callback | None
+    limits: StepLimits
+    on_step: OnStep | None
 
     def step(self, state: _State, growing: bool) -> _State:
         """One Gauss-Newton step at the present t, then the next t."""
@@ -193,7 +196,14 @@ class _Problem(eqx.Module):
         ridge = weight * jnp.where(live, jnp.where(live, s, 1.0) ** (q - 1), 0.0)
         accuracy = jnp.where(state.ending, _INNER_END, _INNER)
         moved = gauss_newton(
-            F, self.target, X._replace(s=s), ridge, self.power, accuracy, blocks=growing
+            F,
+            self.target,
+            X._replace(s=s),
+            ridge,
+            self.power,
+            accuracy,
+            self.limits.inner,
+            blocks=growing,
         )
         X, R = moved.X, moved.R
         residual = jnp.linalg.norm(R) / jnp.linalg.norm(self.target)
@@ -219,14 +229,14 @@ class _Problem(eqx.Module):
         if self.floor is not None:
             t = jnp.maximum(t, self.floor)
             done |= (state.t <= self.floor) & (jnp.abs(residual - state.residual) < 1e-3 * residual)
-        tell(self.callback, state.steps, residual)
+        tell(self.on_step, state.steps, residual, self.limits.outer)
         return _State(
             X=X,
             probes=probes,
             R=R,
             t=t,
             ending=ending,
-            solved=moved.inner_steps < MAX_INNER_STEPS,
+            solved=moved.inner_steps < self.limits.inner,
             steps=state.steps + 1,
             inner_steps=state.inner_steps + moved.inner_steps,
             residual=residual,

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from ..._progress import OnStep
 from .._factored_measurements import AbstractFactored
 from .._low_rank_matrix import LowRankMatrix
-from .._solution import Callback
+from .._step_limits import StepLimits
 from ._gauss_newton import gauss_newton
 from ._homotopy import PathEnd, homotopy
 
@@ -41,7 +42,8 @@ def fit_above_noise(
     limit: int,
     key: PRNGKeyArray,
     noise: Array,
-    callback: Callback | None = None,
+    limits: StepLimits,
+    on_step: OnStep | None = None,
 ) -> Fit:
     """Least squares at the rank that stands out of noise of the given standard deviation.
 
@@ -52,14 +54,16 @@ def fit_above_noise(
     # The largest singular pair of pure noise, as a size of the matrix; at this t it just pays.
     loudest = _STANDS_OUT * noise * (m**0.5 + n**0.5) / jnp.sqrt(power)
     floor = (q / 2) ** (1 / (2 - q)) * loudest
-    path = homotopy(F, y, shape, power, depth, limit, key, floor, callback=callback)
+    path = homotopy(F, y, shape, power, depth, limit, key, limits, floor=floor, on_step=on_step)
     target = F.arranged(y)
     count = len(y)
 
     def refit(X: LowRankMatrix) -> tuple[LowRankMatrix, Array]:
         def step(carry: tuple) -> tuple:
             X, now, _, steps = carry
-            moved = gauss_newton(F, target, X, jnp.zeros_like(X.s), power, 0.01, blocks=True)
+            moved = gauss_newton(
+                F, target, X, jnp.zeros_like(X.s), power, 0.01, limits.inner, blocks=True
+            )
             square = jnp.sum(moved.R**2)
             better = square < now
             X = jax.tree.map(lambda new, old: jnp.where(better, new, old), moved.X, X)

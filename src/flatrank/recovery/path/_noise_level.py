@@ -8,6 +8,7 @@ from ...measurements import AbstractMeasurements
 from .._degrees_of_freedom import determined_rank
 from .._factored_measurements import factored
 from .._scale import power_of
+from .._step_limits import StepLimits
 from ._homotopy import WIDER, homotopy
 from ._least_squares import fit_above_noise
 
@@ -22,6 +23,7 @@ def estimated_noise(
     depth: int,
     width: int | None,
     key: PRNGKeyArray,
+    limits: StepLimits,
 ) -> Float[Array, ""]:
     """The standard deviation of the noise, zero where it cannot be told from round-off.
 
@@ -39,14 +41,14 @@ def estimated_noise(
     F = factored(kept_A, WIDER * limit)
     power = power_of(kept_A, y)
     watch = (factored(held_A, limit), held_y)
-    path = homotopy(F, kept_y, A.shape, power, depth, limit, key, watch=watch)
+    path = homotopy(F, kept_y, A.shape, power, depth, limit, key, limits, watch=watch)
     size = jnp.linalg.norm(held_y) / held**0.5
     above = path.residual * size
     if float(path.residual) < _EXACT * float(jnp.finfo(y.dtype).eps):
         return jnp.zeros_like(above)
     noise = above
     for _ in range(2):
-        fit = fit_above_noise(F, kept_y, A.shape, power, depth, limit, key, noise)
+        fit = fit_above_noise(F, kept_y, A.shape, power, depth, limit, key, noise, limits)
         freedom = kept_A.count - fit.rank * (m + n - fit.rank)
         noise = jnp.sqrt(fit.square / jnp.maximum(freedom, 1).astype(y.dtype))
     return noise
