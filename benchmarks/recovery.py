@@ -361,9 +361,10 @@ def _against_nuclear_norm(A: Any, y: Any) -> dict[str, float]:
     import jax.numpy as jnp
 
     import flatrank as fr
+    from flatrank.recovery import Lagrangian
 
     start = time.perf_counter()
-    solution = fr.recover(A, y, 2, max_outer_steps=200, max_inner_steps=400)
+    solution = fr.recover(A, y, 2, fr.Flatness(), method=Lagrangian(max_inner_steps=400))
     ours = time.perf_counter() - start
     m, n = A.shape
     left = np.linalg.cholesky(np.asarray(A.second_moment(jnp.eye(n)))).T
@@ -377,7 +378,7 @@ def _against_nuclear_norm(A: Any, y: Any) -> dict[str, float]:
     theirs = time.perf_counter() - start
     gap = fr.certificate(solution, A, y)
     return {
-        "penalty / cvxpy SCS - 1": float(solution.stats["penalty"]) / (4 * problem.value) - 1,
+        "penalty / cvxpy SCS - 1": float(solution.penalty) / (4 * problem.value) - 1,
         "duality gap (certificate)": float(gap.gap),
         "matrix difference": float(
             np.linalg.norm(solution.matrix - X.value) / np.linalg.norm(X.value)
@@ -414,8 +415,8 @@ def run_noise(seeds: int) -> list[dict[str, Any]]:
                     solution = fr.recover(A, y, DEPTH, fr.WeightDecay(), noise=noise)
                     error = jnp.linalg.norm(solution.matrix - truth) / jnp.linalg.norm(truth)
                     errors.append(float(error) / best)
-                    ranks.append(int(solution.stats["rank"]) == problem.rank)
-                estimates.append(float(solution.stats["noise"]) / sigma)
+                    ranks.append(int(solution.rank) == problem.rank)
+                estimates.append(float(solution.noise) / sigma)
             row = {
                 "problem": kind,
                 "noise": level,

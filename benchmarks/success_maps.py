@@ -63,6 +63,7 @@ def compiled(penalty: str, depth: int) -> Any:
     import jax
 
     import flatrank as fr
+    from flatrank.recovery import Auto, Lagrangian
 
     @jax.jit
     def solve(rows, columns, y):
@@ -71,8 +72,7 @@ def compiled(penalty: str, depth: int) -> Any:
             y,
             depth,
             getattr(fr, penalty)(),
-            max_outer_steps=OUTER_STEPS,
-            max_inner_steps=INNER_STEPS,
+            method=Auto(lagrangian=Lagrangian(OUTER_STEPS, INNER_STEPS)),
         )
         return solution.matrix, solution.successful
 

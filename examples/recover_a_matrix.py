@@ -14,7 +14,7 @@ A = fr.EntryMeasurements.from_mask(rng.random(truth.shape) < 1 / 3)
 y = A.apply(truth)
 solution = fr.recover(A, y, depth=3, penalty=fr.WeightDecay())
 error = np.linalg.norm(solution.matrix - truth) / np.linalg.norm(truth)
-print(f"{solution.message} Rank {solution.stats['rank']}, relative error {error:.0e}.")
+print(f"{solution.message} Rank {solution.rank}, relative error {error:.0e}.")
 
-assert solution.stats["rank"] == 3
+assert solution.rank == 3
 assert error < 1e-10

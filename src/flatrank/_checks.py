@@ -15,7 +15,13 @@ def as_array(value: Any, name: str) -> jax.Array:
     """A JAX array, or a sentence about why the argument cannot be one."""
     if isinstance(value, jax.Array):
         return value
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"`{name}` is a {type(value).__name__} that is no array: pass numbers, in rows of "
+            "the same length."
+        ) from None
     if array.dtype.kind not in "fiub":
         raise TypeError(
             f"`{name}` has data type {array.dtype}; flatrank works on real numbers: "
@@ -127,6 +133,45 @@ def positive_integer(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"`{name}` must be an integer of at least 1, found {value!r}.")
     return int(value)
+
+
+def as_positive(value: Any, name: str, remedy: str) -> Any:
+    """A positive finite number, as it came. The value of a traced one is not checked, its shape is."""
+    if np.shape(value) == () and is_traced(value):
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"`{name}` must be one number, found {_found(value)}: {remedy}.") from None
+    if isinstance(value, bool) or not 0 < number < np.inf:
+        raise ValueError(f"`{name}` must be positive and finite, found {value}: {remedy}.")
+    return value
+
+
+def as_key(key: Any, name: str = "key") -> jax.Array:
+    """One random key; `jax.random.PRNGKey(0)`, the form of before, is wrapped."""
+    here = f"`{name}` must be one random key: pass jax.random.key(0)"
+    if not isinstance(key, jax.Array | np.ndarray):
+        raise TypeError(f"{here}, found {_found(key)}.")
+    if not jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
+        words = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
+        if key.dtype != words.dtype or key.shape[-1:] != words.shape:
+            raise TypeError(f"{here}, found {_found(key)}.")
+        key = jax.random.wrap_key_data(jax.numpy.asarray(key))
+    if key.shape != ():
+        raise ValueError(
+            f"{here}, found {key.shape} of them; `jax.vmap` takes one after the other."
+        )
+    return key
+
+
+def _found(value: Any) -> str:
+    """What was found, in few words."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return f"an array of type {value.dtype} and shape {shape}"
+    text = repr(value)
+    return text if len(text) <= 40 else f"a {type(value).__name__}"
 
 
 def free_memory() -> int:

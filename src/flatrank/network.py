@@ -160,6 +160,19 @@ class DeepLinear(eqx.Module):
         return cls((first, *[jnp.diag(root)] * (depth - 2), last))
 
 
+def as_network(value: Any, name: str = "network") -> DeepLinear:
+    """A network, given as such or as what holds one (a `Solution`, a `TrainingResult`); or TypeError."""
+    if isinstance(value, DeepLinear):
+        return value
+    held = getattr(value, "network", None)
+    if isinstance(held, DeepLinear):
+        return held
+    raise TypeError(
+        f"`{name}` is a {type(value).__name__}: pass a DeepLinear, such as "
+        "DeepLinear.balanced(matrix, depth=2) for a matrix, or a Solution."
+    )
+
+
 def svd_of_product(
     left: Float[Array, "m k"], right: Float[Array, "n k"]
 ) -> tuple[Float[Array, "m r"], Float[Array, " r"], Float[Array, "r n"]]:

@@ -70,7 +70,7 @@ def test_flat_flow_falls_to_the_flattest_interpolator_at_zero_loss(depth):
     assert run.result == fr.dynamics.TrainingResult.reached
     assert (run.history["loss"] < 1e-28).all()
     assert (np.diff(run.history["trace"]) < 1e-9 * run.history["trace"][0]).all()
-    flattest = fr.recover(A, y, depth)
+    flattest = fr.recover(A, y, depth, fr.Flatness())
     assert bool(flattest.successful)
     least = fr.trace_of_hessian(flattest.network, A)
     np.testing.assert_allclose(run.history["trace"][-1], least, rtol=1e-3)

@@ -180,7 +180,7 @@ def test_whole_numbers_can_be_recorded(problem):
 
 def test_every_start_of_flat_flow_must_interpolate(problem):
     A, y, network, _ = problem
-    flat = fr.recover(A, y, depth=3).network
+    flat = fr.recover(A, y, 3, fr.Flatness()).network
     network = fr.DeepLinear.gaussian(KEY, A.shape, 3, flat.width)
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), flat, network)
     with pytest.raises(ValueError, match="does not interpolate"):
@@ -189,7 +189,7 @@ def test_every_start_of_flat_flow_must_interpolate(problem):
 
 def test_truth_and_flat_flow_work_under_jit(problem):
     A, y, _, truth = problem
-    flat = fr.recover(A, y, depth=3).network
+    flat = fr.recover(A, y, 3, fr.Flatness()).network
 
     def run(time_step):
         flow = fr.dynamics.FlatFlow(time_step)

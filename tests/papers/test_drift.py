@@ -16,7 +16,7 @@ def problem():
 def test_the_start_interpolates_and_is_not_flat(problem):
     A, y, network = problem.A, problem.y, problem.network
     assert float(fr.loss(network, A, y)) < 1e-28
-    flattest = fr.recover(A, y, 2).network
+    flattest = fr.recover(A, y, 2, fr.Flatness()).network
     assert fr.trace_of_hessian(network, A) > 2 * fr.trace_of_hessian(flattest, A)
 
 

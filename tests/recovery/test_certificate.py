@@ -9,6 +9,7 @@ import pytest
 
 import flatrank as fr
 from flatrank.problems import low_rank_matrix
+from flatrank.recovery import Lagrangian
 
 PENALTIES = [fr.Flatness(), fr.WeightDecay()]
 
@@ -62,7 +63,7 @@ def test_the_lower_bound_is_below_the_convex_minimum(penalty):
     constraints = [cvxpy.sum(cvxpy.multiply(a, X)) == v for a, v in zip(A.matrices, y, strict=True)]
     convex = cvxpy.Problem(cvxpy.Minimize(cvxpy.normNuc(left @ X @ right.T)), constraints)
     convex.solve(solver=cvxpy.CLARABEL)
-    solution = fr.recover(A, y, 2, penalty, max_outer_steps=80, max_inner_steps=400)
+    solution = fr.recover(A, y, 2, penalty, method=Lagrangian(80, 400))
     found = fr.certificate(solution, A, y, penalty)
     assert found.lower_bound <= factor * convex.value * (1 + 1e-6)
     assert found.lower_bound >= 0.9 * factor * convex.value
@@ -73,6 +74,6 @@ def test_missing_entries_have_a_weighted_bound():
     mask = np.random.default_rng(0).random((30, 25)) < 0.6
     A = fr.EntryMeasurements.from_mask(mask)
     y = A.apply(truth)
-    found = fr.certificate(fr.recover(A, y), A, y)
+    found = fr.certificate(fr.recover(A, y, 2, fr.Flatness()), A, y)
     assert found.feasibility < 1e-10
     assert -1e-10 < found.gap < 1e-3

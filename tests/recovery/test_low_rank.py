@@ -9,8 +9,12 @@ import scipy.optimize
 
 import flatrank as fr
 from flatrank.problems import low_rank_matrix
-from flatrank.recovery.path import _factored as products
-from flatrank.recovery.path._homotopy import determined_rank, homotopy, power_of
+from flatrank.recovery import Auto, Lagrangian
+from flatrank.recovery import _factored_measurements as products
+from flatrank.recovery._degrees_of_freedom import determined_rank
+from flatrank.recovery._scale import power_of
+from flatrank.recovery._step_limits import StepLimits
+from flatrank.recovery.path._homotopy import homotopy
 
 
 def relative_error(found, truth):
@@ -36,7 +40,7 @@ def test_missing_entries_near_the_limit(depth):
     A = entries(0, (120, 100), 4, 1.9)
     solution = fr.recover(A, A.apply(truth), depth, fr.WeightDecay())
     assert solution.result == fr.recovery.Result.low_rank
-    assert int(solution.stats["rank"]) == 4
+    assert int(solution.rank) == 4
     assert relative_error(solution.matrix, truth) <= 1e-12
     assert solution.network.depth == depth
 
@@ -47,7 +51,7 @@ def test_condition_number_1e5():
     truth = (u * jnp.logspace(0, -5, 5)[None]) @ v.T
     A = entries(1, (100, 90), 5, 2.6)
     solution = fr.recover(A, A.apply(truth), 3, fr.WeightDecay())
-    assert int(solution.stats["rank"]) == 5
+    assert int(solution.rank) == 5
     assert relative_error(solution.matrix, truth) <= 1e-12
     found = jnp.linalg.svd(solution.matrix)[1][:5]
     np.testing.assert_allclose(found, jnp.logspace(0, -5, 5), rtol=1e-6)
@@ -91,7 +95,9 @@ def test_a_matrix_that_is_not_determined_is_not_called_recovered():
     """Half of the entries of a matrix of full rank: no low-rank matrix has them."""
     truth = jax.random.normal(jax.random.key(0), (12, 10))
     A = entries(4, (12, 10), 2, 1.5)
-    solution = fr.recover(A, A.apply(truth), 3, fr.WeightDecay(), max_outer_steps=100)
+    solution = fr.recover(
+        A, A.apply(truth), 3, fr.WeightDecay(), method=Auto(lagrangian=Lagrangian(100))
+    )
     assert solution.result != fr.recovery.Result.low_rank
     assert not bool(solution.successful)
     assert relative_error(solution.matrix, truth) > 0.1
@@ -132,9 +138,9 @@ def test_noisy_recovery_is_as_good_as_an_oracle_that_knows_the_rank(kind, noise)
     unknown = fr.recover(A, y, 3, fr.WeightDecay(), noise="auto")
     for solution in (known, unknown):
         assert solution.result == fr.recovery.Result.converged, solution.message
-        assert int(solution.stats["rank"]) == 2
+        assert int(solution.rank) == 2
         assert relative_error(solution.matrix, truth) <= 1.01 * best
-    np.testing.assert_allclose(unknown.stats["noise"], sigma, rtol=0.2)
+    np.testing.assert_allclose(unknown.noise, sigma, rtol=0.2)
 
 
 def test_automatic_noise_of_exact_measurements_interpolates():
@@ -142,28 +148,25 @@ def test_automatic_noise_of_exact_measurements_interpolates():
     A = entries(5, (40, 30), 2, 3.0)
     solution = fr.recover(A, A.apply(truth), 3, fr.WeightDecay(), noise="auto")
     assert relative_error(solution.matrix, truth) <= 1e-12
-    assert jnp.isnan(solution.stats["noise"])
+    assert jnp.isnan(solution.noise)
 
 
 @pytest.mark.parametrize(
     ("penalty", "noise"), [(fr.Flatness(), None), (fr.WeightDecay(), None), (fr.Flatness(), 0.05)]
 )
-def test_callback_hears_of_every_outer_step(penalty, noise):
+def test_progress_is_told_of_every_outer_step(penalty, noise):
     truth = low_rank_matrix(jax.random.key(8), (12, 12), 1)
     A = fr.gaussian_measurements(jax.random.key(9), 90, (12, 12))
     heard = []
-    solution = fr.recover(
-        A,
-        A.apply(truth),
-        3,
-        penalty,
-        noise=noise,
-        callback=lambda step, residual: heard.append((step, residual)),
-    )
+    on_step = lambda what, fraction: heard.append((fraction, what))  # noqa: E731
+    solution = fr.recover(A, A.apply(truth), 3, penalty, noise=noise, on_step=on_step)
     jax.effects_barrier()
-    assert sorted(step for step, _ in heard) == list(range(int(solution.stats["outer_steps"])))
-    told = np.asarray([residual for _, residual in sorted(heard)])
-    np.testing.assert_allclose(told, solution.stats["residual_history"][: len(told)])
+    steps, limit = int(solution.outer_steps), len(solution.residual_history)
+    heard.sort()
+    np.testing.assert_allclose([fraction for fraction, _ in heard], np.arange(1, steps + 1) / limit)
+    assert [what for _, what in heard] == [
+        f"step {k + 1}, residual {float(solution.residual_history[k]):.1e}" for k in range(steps)
+    ]
 
 
 def test_products_by_lines_equal_automatic_differentiation():
@@ -203,8 +206,9 @@ def test_nothing_of_the_size_of_the_matrix_is_formed():
     y = jnp.ones(A.count)
     limit = determined_rank(A, 2)
     F = products.factored(A, 3 * limit)
+    limits = StepLimits(400, 3000)
     jaxpr = jax.make_jaxpr(
-        lambda y: homotopy(F, y, shape, power_of(A, y), 3, limit, jax.random.key(0)).low
+        lambda y: homotopy(F, y, shape, power_of(A, y), 3, limit, jax.random.key(0), limits).X
     )(y)
 
     def largest(jaxpr):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import flatrank as fr
-from flatrank.recovery._nuclear import nuclear_minimum
+from flatrank.recovery._nuclear_minimum import nuclear_minimum
 
 
 @pytest.mark.parametrize("kind", ["dense", "entries"])

@@ -8,9 +8,11 @@ import pytest
 import flatrank as fr
 from compiled_order import independent_factorisations, independent_loops
 from flatrank.flatness import general
-from flatrank.recovery.path import _factored as products
-from flatrank.recovery.path._denoise import _denoise
-from flatrank.recovery.path._homotopy import determined_rank, power_of
+from flatrank.recovery import _factored_measurements as products
+from flatrank.recovery._degrees_of_freedom import determined_rank
+from flatrank.recovery._scale import power_of
+from flatrank.recovery._step_limits import StepLimits
+from flatrank.recovery.path._least_squares import fit_above_noise
 
 
 def test_independent_loops_are_found():
@@ -33,8 +35,9 @@ def test_the_path_of_weight_decay_has_one_loop_at_a_time(kind):
     y = jnp.ones(A.count)
     limit = determined_rank(A, None)
     F = products.factored(A, 3 * limit)
-    arguments = (F, y, A.shape, power_of(A, y), 3, limit, jax.random.key(0), jnp.asarray(0.1))
-    text = _denoise.lower(*arguments).compile().compiled.as_text()
+    power, key, noise = power_of(A, y), jax.random.key(0), jnp.asarray(0.1)
+    arguments = (F, y, A.shape, power, 3, limit, key, noise, StepLimits(400, 3000))
+    text = fit_above_noise.lower(*arguments).compile().compiled.as_text()
     assert text.count(" while(") > 4
     assert independent_loops(text) == []
 

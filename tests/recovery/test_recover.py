@@ -9,6 +9,7 @@ import pytest
 
 import flatrank as fr
 from flatrank.problems import draw_problem, low_rank_matrix
+from flatrank.recovery import Lagrangian
 
 
 def relative_error(found, truth):
@@ -26,13 +27,13 @@ def sensing():
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_flattest_interpolator_of_gaussian_measurements_is_the_low_rank_truth(sensing, depth):
     truth, A, y = sensing
-    solution = fr.recover(A, y, depth=depth)
+    solution = fr.recover(A, y, depth, fr.Flatness())
     assert solution.result == fr.recovery.Result.low_rank
     assert relative_error(solution.matrix, truth) <= 1e-8
     assert int(fr.norms.numerical_rank(solution.matrix)) == 3
-    assert int(solution.stats["rank"]) == 3
+    assert int(solution.rank) == 3
     flattest = fr.trace_of_hessian(fr.flatten(solution.network, A), A)
-    np.testing.assert_allclose(solution.stats["penalty"], flattest, rtol=1e-10)
+    np.testing.assert_allclose(solution.penalty, flattest, rtol=1e-10)
 
 
 def test_below_the_threshold_the_flattest_interpolator_is_the_nuclear_norm_minimiser():
@@ -47,10 +48,10 @@ def test_below_the_threshold_the_flattest_interpolator_is_the_nuclear_norm_minim
     objective = cvxpy.normNuc(np.asarray(R_root) @ X @ np.asarray(C_root).T)
     convex = cvxpy.Problem(cvxpy.Minimize(objective), constraints)
     convex.solve(solver=cvxpy.CLARABEL)
-    solution = fr.recover(A, y, tolerance=1e-8, max_outer_steps=80, max_inner_steps=400)
+    solution = fr.recover(A, y, 2, fr.Flatness(), tolerance=1e-8, method=Lagrangian(80, 400))
     assert bool(solution.successful), solution.message
     assert relative_error(jnp.asarray(X.value), truth) > 0.05
-    np.testing.assert_allclose(solution.stats["penalty"], 4 * convex.value, rtol=1e-5)
+    np.testing.assert_allclose(solution.penalty, 4 * convex.value, rtol=1e-5)
     assert relative_error(solution.matrix, jnp.asarray(X.value)) < 1e-3
 
 
@@ -68,14 +69,14 @@ def test_rank_one_measurements():
     truth = low_rank_matrix(jax.random.key(5), (15, 12), 1)
     left, right = (jax.random.normal(jax.random.key(i), (120, d)) for i, d in ((6, 15), (7, 12)))
     A = fr.RankOneMeasurements(left, right)
-    solution = fr.recover(A, A.apply(truth), depth=2)
+    solution = fr.recover(A, A.apply(truth), 2, fr.Flatness())
     assert relative_error(solution.matrix, truth) <= 1e-10
 
 
 def test_scale_of_the_measurements_does_not_matter():
     truth = 1e6 * low_rank_matrix(jax.random.key(8), (12, 12), 1)
     A = fr.gaussian_measurements(jax.random.key(9), 90, (12, 12))
-    solution = fr.recover(A, A.apply(truth), depth=3)
+    solution = fr.recover(A, A.apply(truth), 3, fr.Flatness())
     assert relative_error(solution.matrix, truth) <= 1e-10
 
 
@@ -84,7 +85,7 @@ def test_float32_scale_does_not_matter(scale):
     truth = low_rank_matrix(jax.random.key(8), (12, 12), 1).astype(jnp.float32)
     matrices = jax.random.normal(jax.random.key(9), (90, 12, 12), jnp.float32)
     A = fr.DenseMeasurements(matrices)
-    solution = fr.recover(A, A.apply(truth) * jnp.float32(scale))
+    solution = fr.recover(A, A.apply(truth) * jnp.float32(scale), 2, fr.Flatness())
     assert bool(solution.successful), solution.message
     assert relative_error(solution.matrix / jnp.float32(scale), truth) <= 1e-4
 
@@ -93,7 +94,7 @@ def test_random_start_is_reproducible_and_finds_the_same():
     truth = low_rank_matrix(jax.random.key(8), (12, 12), 1)
     A = fr.gaussian_measurements(jax.random.key(9), 90, (12, 12))
     y = A.apply(truth)
-    first, again = (fr.recover(A, y, key=jax.random.key(1)) for _ in range(2))
+    first, again = (fr.recover(A, y, 2, fr.Flatness(), key=jax.random.key(1)) for _ in range(2))
     assert (first.matrix == again.matrix).all()
     assert relative_error(first.matrix, truth) <= 1e-10
 
@@ -102,26 +103,28 @@ def test_vmap_equals_the_loop_and_jit_works_from_outside():
     A = fr.gaussian_measurements(jax.random.key(0), 60, (8, 8)).prepared()
     truths = jnp.stack([low_rank_matrix(jax.random.key(i), (8, 8), 1) for i in range(3)])
     ys = jax.vmap(A.apply)(truths)
-    batch = eqx.filter_jit(jax.vmap(lambda y: fr.recover(A, y).matrix))(ys)
+    batch = eqx.filter_jit(jax.vmap(lambda y: fr.recover(A, y, 2, fr.Flatness()).matrix))(ys)
     for i in range(3):
-        alone = fr.recover(A, ys[i])
+        alone = fr.recover(A, ys[i], 2, fr.Flatness())
         np.testing.assert_allclose(batch[i], alone.matrix, atol=1e-9)
         assert relative_error(batch[i], truths[i]) < 1e-10
 
 
-def test_zero_measurements_give_the_zero_matrix():
+@pytest.mark.parametrize(("depth", "penalty"), [(2, "flatness"), (3, "weight-decay")])
+def test_zero_measurements_give_the_zero_matrix(depth, penalty):
     A = fr.gaussian_measurements(jax.random.key(0), 30, (6, 6))
-    solution = fr.recover(A, jnp.zeros(30))
+    solution = fr.recover(A, jnp.zeros(30), depth, penalty)
     assert solution.result == fr.recovery.Result.converged
     assert float(jnp.max(jnp.abs(solution.matrix))) == 0
+    assert (int(solution.rank), float(solution.residual)) == (0, 0)
 
 
 def test_failure_is_reported_not_returned_as_success():
     A = fr.gaussian_measurements(jax.random.key(0), 30, (6, 6))
     y = A.apply(jax.random.normal(jax.random.key(1), (6, 6)))
-    solution = fr.recover(A, y, max_outer_steps=1, max_inner_steps=2)
+    solution = fr.recover(A, y, 2, fr.Flatness(), method=Lagrangian(1, 2))
     assert solution.result == fr.recovery.Result.step_limit
-    assert "raise `max_outer_steps`" in solution.message
+    assert "raise the limits that `method` has" in solution.message
     assert not bool(solution.successful)
 
 
@@ -136,7 +139,7 @@ def test_given_strength_soft_thresholds_the_singular_values(penalty):
     factor = 4 * 35**0.5 if isinstance(penalty, fr.Flatness) else 2.0
     u, s, vt = jnp.linalg.svd(truth, full_matrices=False)
     expected = (u * jnp.maximum(s - strength * factor / 2, 0)[None]) @ vt
-    solution = fr.recover(A, A.apply(truth), penalty=penalty, strength=strength, tolerance=1e-7)
+    solution = fr.recover(A, A.apply(truth), 2, penalty, strength=strength, tolerance=1e-7)
     assert solution.result == fr.recovery.Result.converged, solution.message
     assert relative_error(solution.matrix, expected) < 1e-5
 
@@ -147,11 +150,11 @@ def test_noise_is_met_by_the_loss(depth):
     A = fr.gaussian_measurements(jax.random.key(2), 100, (12, 10))
     noise = 0.05
     y = A.apply(truth) + noise * jax.random.normal(jax.random.key(3), (100,))
-    solution = fr.recover(A, y, depth=depth, noise=noise, tolerance=1e-5)
+    solution = fr.recover(A, y, depth, fr.Flatness(), noise=noise, tolerance=1e-5)
     assert solution.result == fr.recovery.Result.converged, solution.message
     np.testing.assert_allclose(fr.loss(solution.network, A, y), noise**2, rtol=0.02)
     assert relative_error(solution.matrix, truth) < 0.05
-    assert float(solution.stats["strength"]) > 0
+    assert float(solution.strength) > 0
 
 
 def test_gradients_of_noisy_recovery_flow():
@@ -160,7 +163,7 @@ def test_gradients_of_noisy_recovery_flow():
     y = A.apply(jnp.diag(jnp.asarray([3.0, 2.0, 1.0])))
 
     def recovered(y):
-        return fr.recover(A, y, strength=0.01, tolerance=1e-9).matrix
+        return fr.recover(A, y, 2, fr.Flatness(), strength=0.01, tolerance=1e-9).matrix
 
     _, tangent = jax.jvp(recovered, (y,), (y,))
     step = 1e-4
@@ -209,18 +212,18 @@ def test_an_unfinished_minimum_is_not_taken_for_a_bound(number):
     # The truth interpolates these entries and is not their flattest interpolator; with growing penalty
     # parameters the inner minimum is no longer found, and the Lagrangian rises past the truth's trace.
     A, y, truth = drawn(0, number, "entries", 72)
-    solution = fr.recover(A, y, width=12)
-    assert int(solution.stats["rank"]) == 0
-    assert solution.stats["penalty"] < 0.999 * fr.induced_regularizer(truth, A, 2)
+    solution = fr.recover(A, y, 2, fr.Flatness(), width=12)
+    assert int(solution.rank) == 0
+    assert solution.penalty < 0.999 * fr.induced_regularizer(truth, A, 2)
 
 
 @pytest.mark.parametrize("number", [1, 6])
 def test_without_a_low_rank_answer_the_penalty_is_the_least(number):
     # The truth interpolates these 48 of a symmetric matrix's 78 numbers, and is not the flattest one.
     A, y, _ = drawn(100, number, "quadratic", 48)
-    solution = fr.recover(A, y, width=12)
+    solution = fr.recover(A, y, 2, fr.Flatness(), width=12)
     assert bool(solution.successful)
-    assert int(solution.stats["rank"]) == 0
+    assert int(solution.rank) == 0
     roots = [
         (vectors * np.sqrt(values)) @ vectors.T
         for values, vectors in map(
@@ -232,11 +235,13 @@ def test_without_a_low_rank_answer_the_penalty_is_the_least(number):
     met = cvxpy.sum(cvxpy.multiply(inputs @ X, inputs), axis=1) == np.asarray(y)
     least = cvxpy.Problem(cvxpy.Minimize(4 * cvxpy.normNuc(roots[0] @ X @ roots[1])), [met])
     least.solve(solver="SCS", eps=1e-7, max_iters=50_000)
-    np.testing.assert_allclose(solution.stats["penalty"], least.value, rtol=1e-4)
+    np.testing.assert_allclose(solution.penalty, least.value, rtol=1e-4)
 
 
 def test_met_measurements_alone_are_no_convergence():
     A, y, _ = drawn(3, 0, "quadratic", 48)
-    solution = fr.recover(A, y, width=12, tolerance=1e-2, max_inner_steps=10, max_outer_steps=8)
-    assert solution.stats["residual"] <= 1e-2
+    solution = fr.recover(
+        A, y, 2, fr.Flatness(), width=12, tolerance=1e-2, method=Lagrangian(8, 10)
+    )
+    assert solution.residual <= 1e-2
     assert not bool(solution.successful)

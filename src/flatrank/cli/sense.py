@@ -39,7 +39,6 @@ def sense(
     import numpy as np
 
     from ..data import check_writable, read_measurements, read_values, write_matrix
-    from ..penalties import Flatness, WeightDecay
     from ..recovery import recover
     from ..reports import RecoveredMatrix, write_report
 
@@ -47,16 +46,10 @@ def sense(
     if report is not None:
         check_writable(report, (".html",))
     level = _noise(noise)
-    bias = WeightDecay() if penalty is Penalty.weight_decay else Flatness()
     start = time.perf_counter()
     with progress(f"reading {measurements}") as on_step:
         A, y = read_measurements(measurements), read_values(values)
-
-        def tell(step: int, residual: float) -> None:
-            on_step(f"step {step + 1}: residual {residual:.1e}", 0.5)
-
-        on_step("recovering", 0.1)
-        solution = recover(A, y, depth, bias, noise=level, callback=tell)
+        solution = recover(A, y, depth, penalty.value, noise=level, on_step=on_step)
         matrix = np.asarray(solution.matrix)
         found = RecoveredMatrix(A, solution, matrix, time.perf_counter() - start)
         if solution.successful:

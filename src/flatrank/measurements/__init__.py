@@ -3,6 +3,7 @@
 A new ensemble is one file here: a subclass of `AbstractMeasurements`.
 """
 
+from ._as_measurements import as_measurements as as_measurements
 from ._base import AbstractMeasurements as AbstractMeasurements
 from ._base import Network as Network
 from ._dense import DenseMeasurements as DenseMeasurements

@@ -15,7 +15,7 @@ from ..measurements import (
     RankOneMeasurements,
 )
 from ..penalties import AbstractPenalty
-from ..recovery import nuclear_minimum, recover
+from ..recovery import AbstractMethod, nuclear_minimum, recover
 from ._paper import padded
 
 # A relative error below this is a recovery; the convex solver ends at a gap of 1e-6.
@@ -33,15 +33,17 @@ class Recovery:
     converged: bool
 
 
-def network_method(penalty: AbstractPenalty, depth: int, **limits: Any) -> Solve:
+def network_method(
+    penalty: AbstractPenalty, depth: int, method: AbstractMethod | None = None
+) -> Solve:
     """`recover` as one program for all problems of a shape: (matrix, whether it converged).
 
-    `limits` are its limits of steps.
+    `method` is that of `recover`, None its default.
     """
 
     @jax.jit
     def solve(A: AbstractMeasurements, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        solution = recover(A, y, depth, penalty, width=min(A.shape), **limits)
+        solution = recover(A, y, depth, penalty, method=method or "auto", width=min(A.shape))
         return solution.matrix, solution.successful
 
     return solve

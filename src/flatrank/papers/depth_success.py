@@ -9,6 +9,7 @@ import numpy as np
 from ..penalties import Flatness, WeightDecay
 from ..plots import curves_over_seeds
 from ..problems import draw_problem
+from ..recovery import Auto, Lagrangian
 from ..reports import (
     ABOVE_ZERO,
     Claim,
@@ -46,9 +47,9 @@ def success(
     table = Rows()
     freedom = rank * (2 * side - rank)
     counts = [round(oversampling * freedom) for oversampling in oversamplings]
-    limit = {"max_outer_steps": outer_steps}
-    methods = {_flat(depth): network_method(Flatness(), depth, **limit) for depth in depths}
-    methods[_DECAY] = network_method(WeightDecay(), 3, **limit)
+    method = Auto(lagrangian=Lagrangian(max_outer_steps=outer_steps))
+    methods = {_flat(depth): network_method(Flatness(), depth, method) for depth in depths}
+    methods[_DECAY] = network_method(WeightDecay(), 3, method)
     names = (NUCLEAR, *methods)
     drawn: dict[str, dict[str, dict[str, Any]]] = {}
     claims: list[Claim] = []

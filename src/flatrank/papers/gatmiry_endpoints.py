@@ -7,6 +7,7 @@ from ..dynamics import FlatFlow, interpolating_network, train
 from ..measurements import DenseMeasurements
 from ..network import DeepLinear
 from ..norms import nuclear_norm
+from ..penalties import Flatness
 from ..plots import BAND, SERIES, Curve, Panel, panels
 from ..problems import gaussian_problem
 from ..recovery import nuclear_minimum, recover
@@ -117,7 +118,7 @@ def _norms(
     # Short pieces: a long one begins with trial steps so large that they overflow.
     flow = FlatFlow(flow_time / 50)
     limit = train(interpolator, A, y, flow, steps=50, record=("loss",)).network
-    flattest = recover(A, y, start.depth, width=min(A.shape)).network
+    flattest = recover(A, y, start.depth, Flatness(), width=min(A.shape)).network
     return {
         "gradient flow": float(nuclear_norm(interpolator)),
         "limit of label noise": float(nuclear_norm(limit)),

@@ -8,6 +8,7 @@ from ..flatness import flatten, induced_regularizer
 from ..measurements import DenseMeasurements, IsotropicMeasurements, gaussian_measurements
 from ..network import DeepLinear
 from ..norms import schatten_norm
+from ..penalties import Flatness
 from ..plots import BAND, SERIES, Curve, Panel, panels
 from ..problems import low_rank_matrix
 from ..recovery import nuclear_minimum, recover
@@ -51,7 +52,7 @@ def test_error(
             same = padded(A, max(counts))
             y = same.apply(truth)
             for name, depth in zip(names[1:], depths, strict=True):
-                solution = recover(same, y, depth, width=side)
+                solution = recover(same, y, depth, Flatness(), width=side)
                 found[name][number, k] = float(jnp.linalg.norm(solution.matrix - truth))
                 ended.append(bool(solution.successful))
     for name in names:

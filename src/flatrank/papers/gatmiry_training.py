@@ -5,6 +5,7 @@ import numpy as np
 
 from ..dynamics import FlatFlow, GradientDescent, LabelNoise, equivalent_penalty, train
 from ..flatness import trace_of_hessian
+from ..penalties import Flatness
 from ..plots import BAND, SERIES, Curve, Panel, panels
 from ..problems import gaussian_problem
 from ..recovery import recover
@@ -179,7 +180,7 @@ def drift_speed(
     A, y, start = problem.A, problem.y, problem.network
     on_step("the flow", 0.0)
     flow = train(start, A, y, FlatFlow(time / 40), steps=40, record=("trace",), record_every=1)
-    limit = float(trace_of_hessian(recover(A, y, depth).network, A))
+    limit = float(trace_of_hessian(recover(A, y, depth, Flatness()).network, A))
     first = float(flow.history["trace"][0])
     half = (first + limit) / 2
     pairs = [(rate, noise) for rate in learning_rates for noise in noises]

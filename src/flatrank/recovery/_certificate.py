@@ -10,20 +10,20 @@ from jaxtyping import Array, Float
 from .._checks import require_memory
 from .._order import after
 from ..flatness import check_fit, check_values
-from ..measurements import AbstractMeasurements
-from ..network import DeepLinear
-from ..penalties import AbstractPenalty, Flatness
-from ._solution import Solution
+from ..measurements import AbstractMeasurements, as_measurements
+from ..network import DeepLinear, as_network
+from ..penalties import Flatness, as_penalty
 
 
 class Certificate(NamedTuple):
-    """What can be said of a solution without knowing the truth.
+    """What can be said of a solution without knowing the truth. Scalars, without units but the bound.
 
-    `feasibility`: ||A(W) - y|| / ||y||. `stationarity`: the part of the penalty's gradient that no
-    multiplier of the measurements explains, relative to the gradient; zero at a minimiser.
-    `lower_bound`: no interpolator has a smaller penalty; `gap`: the solution's penalty above it,
-    relative to the penalty. The bound is proved by duality at depth 2, where the induced regulariser
-    is a (weighted) nuclear norm, and NaN at other depths.
+    * `feasibility`: ||A(W) - y|| / ||y||.
+    * `stationarity`: the part of the penalty's gradient that no multiplier of the measurements explains,
+      relative to the gradient; zero at a minimiser.
+    * `lower_bound`: no interpolator has a smaller penalty, in its units. Proved by duality at depth 2,
+      where the induced regulariser is a (weighted) nuclear norm; NaN at other depths.
+    * `gap`: the solution's penalty above the bound, relative to the penalty; NaN at other depths.
     """
 
     feasibility: Array
@@ -32,31 +32,36 @@ class Certificate(NamedTuple):
     gap: Array
 
 
-def certificate(
-    solution: Solution,
-    A: AbstractMeasurements,
-    y: Any,
-    penalty: AbstractPenalty | None = None,
-) -> Certificate:
-    """The certificate of a solution for the penalty that it was found with (default: `Flatness()`).
+def certificate(solution: Any, A: Any, y: Any, penalty: Any = None) -> Certificate:
+    """The certificate of a solution for the penalty that it was found with (`solution.bias`).
 
+    `A` and `y` as in `recover`; another `penalty`, or its word, certifies the same network for that one.
     Multipliers are least-squares estimates by LSMR; at depth 2 they are scaled until they are feasible
     for the dual, max <y, v> subject to ||R^{-1/2} A*(v) C^{-1/2}|| <= 4 for flatness (R = K(I), C =
     K*(I)) and ||A*(v)|| <= 2 for weight decay, so that the bound holds whatever their accuracy. It
     need not be the best bound: near the limit a minimiser may have a gap that is not there.
 
-    Raises ValueError if the shapes do not fit, MemoryError where A*(v) would not (depth 2).
+    Raises TypeError for what is no solution, ValueError if the shapes do not fit, MemoryError where
+    A*(v) would not fit into memory (depth 2).
 
     >>> import jax
     >>> import flatrank as fr
     >>> truth = jax.numpy.outer(jax.numpy.arange(1.0, 9.0), jax.numpy.arange(8.0))
     >>> A = fr.gaussian_measurements(jax.random.key(0), 60, (8, 8))
     >>> y = A.apply(truth)
-    >>> bool(fr.certificate(fr.recover(A, y), A, y).gap < 1e-3)
+    >>> bool(fr.certificate(fr.recover(A, y, 2, fr.Flatness()), A, y).gap < 1e-3)
     True
     """
-    penalty = Flatness() if penalty is None else penalty
-    network = solution.network
+    network = as_network(solution, "solution")
+    if penalty is None:
+        penalty = getattr(solution, "bias", None)
+    if penalty is None:
+        raise TypeError(
+            f"`solution` is a {type(solution).__name__}, which does not know its penalty: "
+            "pass `penalty`."
+        )
+    penalty = as_penalty(penalty)
+    A = as_measurements(A)
     check_fit(network, A)
     y = check_values(y, A)
     size = jnp.linalg.norm(y)

@@ -1,168 +1,156 @@
 """One entry: a matrix from its measurements."""
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array
 
-from .._checks import is_traced, positive_integer
-from .._order import after
-from ..flatness import check_fit, check_values
-from ..measurements import AbstractMeasurements, EntryMeasurements, RankOneMeasurements
-from ..network import DeepLinear
-from ..penalties import AbstractPenalty, Flatness, WeightDecay
-from ._solution import Callback, Result, Solution, where
-from .lagrangian import interpolate, regularise
-from .path import estimated_noise, factored, fit_at_rank, interpolate_at_low_rank, leading_part
+from .._checks import as_key, as_positive, is_traced, positive_integer
+from .._progress import OnStep
+from .._renamed import nothing_left, taken_over
+from ..flatness import check_values
+from ..measurements import EntryMeasurements, as_measurements
+from ..network import DeepLinear, as_network
+from ..penalties import Flatness, as_penalty
+from ._auto import Auto
+from ._method import AbstractMethod, Problem, as_method
+from ._solution import Solution
+from ._tell import OldCallback
+from .lagrangian import Lagrangian
+from .path import Path
 
 
 def recover(
-    A: AbstractMeasurements,
+    A: Any,
     y: Any,
     depth: int = 2,
-    penalty: AbstractPenalty | None = None,
+    penalty: Any = None,
     *,
-    noise: float | Array | str | None = None,
-    strength: float | Array | None = None,
+    method: Any = "auto",
+    noise: Any = None,
+    strength: Any = None,
     width: int | None = None,
-    key: PRNGKeyArray | None = None,
-    start: DeepLinear | None = None,
-    tolerance: float | None = None,
-    max_outer_steps: int = 200,
-    max_inner_steps: int = 100,
-    callback: Callback | None = None,
+    key: Any = None,
+    start: Any = None,
+    tolerance: Any = None,
+    on_step: OnStep | None = None,
+    **renamed: Any,
 ) -> Solution:
     """The matrix of least penalty that agrees with the measurements y = A(M).
 
-    `penalty` is `Flatness()` (the default) or `WeightDecay()`. *Weight decay of depth 3 and more* finds
+    *Arguments.* `A`: N measurements of an m x n matrix, or an array of shape (N, m, n). `y`: their
+    values, shape (N,). `depth`: layers of the network, at least 2. `penalty`: `WeightDecay()` or
+    `Flatness()`, or their words "weight-decay" and "flatness". Weight decay of depth 3 and more finds
     the rank by itself and reaches furthest: near the limit of what measurements can determine, and at
-    condition numbers of 1e5 and more (a Gauss-Newton path, `homotopy.py`). Otherwise, and where that
-    finds no low-rank matrix, an augmented Lagrangian over the layers is solved (`interpolate.py`).
+    condition numbers of 1e5 and more.
 
-    Without `noise` and `strength` the measurements are interpolated exactly. `noise` is the standard
+    `method`: "auto" takes `flatrank.recovery.Path()` for weight decay of depth 3 and more, and
+    `flatrank.recovery.Lagrangian()` otherwise and where the path finds no low-rank matrix. Pass one of
+    them, or `flatrank.recovery.Auto(...)`, to choose it or to set its step limits.
+
+    Without `noise` and `strength` the measurements are interpolated exactly. `noise`: the standard
     deviation of an error in y (in the units of y), or "auto" to estimate it on held-out measurements:
     weight decay of depth 3 and more then fits least squares at the rank that stands out of the noise;
-    other penalties are raised until the loss is noise^2. `strength` minimises loss + strength *
+    other penalties are raised until the loss is noise^2. `strength`: minimise loss + strength *
     penalty.
 
-    `width` bounds the rank; by default it is large enough never to (k(k+1)/2 <= N holds for some
+    `width`: bounds the rank; by default it is large enough never to (k(k+1)/2 <= N holds for some
     minimiser at depth 2: Pataki 1998; k(m+n-k) <= N for what N measurements can determine). The start
-    is spectral, random with a `key`, or as given. `tolerance` bounds ||A(W) - y|| / ||y|| when
-    interpolating, and the gradient otherwise (default: 1e-9 in float64, 1e-4 in float32). `callback`
-    is called with the number and the relative residual of each outer step.
+    is spectral, random with a `key` (`jax.random.key(0)`), or as given: `start`, a network or a
+    `Solution`. `tolerance`: bounds ||A(W) - y|| / ||y|| when interpolating, and the gradient otherwise
+    (default: 1e-9 in float64, 1e-4 in float32). `on_step`: called with what is done ("step 12, residual
+    3.1e-05") and the fraction of the step limit, each outer step.
 
-    Works under `jit` and `vmap`, where values cannot be looked at and only shapes are checked ("auto"
-    does not). An error of 1e-8 needs float64: `jax.config.update("jax_enable_x64", True)`.
+    *Returns* a `Solution`: `matrix`, `successful`, `rank`, `message` and more.
 
-    Raises TypeError or ValueError for arguments that do not fit, ValueError for an entry ensemble
-    with an empty row or column, about which nothing is known, and MemoryError before an allocation
-    that would not fit.
+    Works under `jit` and `vmap`, where values cannot be looked at and only shapes are checked (`noise`
+    "auto" does not). An error of 1e-8 needs float64: `jax.config.update("jax_enable_x64", True)`.
+
+    *Raises* TypeError or ValueError for arguments that do not fit each other or `method`, ValueError for
+    an entry ensemble with an empty row or column, about which nothing is known, and MemoryError before
+    an allocation that would not fit.
 
     >>> import jax
     >>> import flatrank as fr
     >>> truth = jax.numpy.outer(jax.numpy.arange(1.0, 9.0), jax.numpy.arange(8.0))
     >>> A = fr.gaussian_measurements(jax.random.key(0), 45, (8, 8))
-    >>> solution = fr.recover(A, A.apply(truth), depth=3)
-    >>> bool(solution.successful), int(solution.stats["rank"])
+    >>> solution = fr.recover(A, A.apply(truth), depth=3, penalty=fr.WeightDecay())
+    >>> bool(solution.successful), int(solution.rank)
     (True, 1)
     >>> bool(jax.numpy.allclose(solution.matrix, truth, rtol=1e-3))
     True
     """
+    outer = taken_over(
+        renamed, "max_outer_steps", "method=Lagrangian(max_outer_steps=...)", None, None
+    )
+    inner = taken_over(
+        renamed, "max_inner_steps", "method=Lagrangian(max_inner_steps=...)", None, None
+    )
+    if "callback" in renamed:
+        callback = taken_over(renamed, "callback", "on_step", on_step, None)
+        on_step = None if callback is None else OldCallback(callback)
+    nothing_left(renamed, "recover")
+    chosen = as_method(method, Auto())
+    if outer is not None or inner is not None:
+        chosen = _with_old_limits(chosen, outer, inner)
+    A = as_measurements(A)
     y = check_values(y, A)
-    if penalty is None:
-        penalty = Flatness()
+    penalty = as_penalty(Flatness() if penalty is None else penalty)
     if positive_integer(depth, "depth") < 2:
         raise ValueError(f"`depth` must be at least 2, found {depth}: one layer has no bias.")
     if width is not None:
-        positive_integer(width, "width")
-    _check_noise(noise, strength, y)
+        width = positive_integer(width, "width")
+    key = None if key is None else as_key(key)
+    noise, strength = _checked_noise(noise, strength, y)
     if isinstance(A, EntryMeasurements):
         _check_every_line_seen(A)
-    if start is not None:
-        check_fit(start, A)
-        if start.depth != depth:
-            raise ValueError(f"`start` has depth {start.depth} and `depth` is {depth}.")
+    start = None if start is None else _checked_start(start, A.shape, depth)
     if tolerance is None:
         tolerance = 1e-9 if jnp.finfo(y.dtype).bits == 64 else 1e-4
-    path_key = jax.random.key(0) if key is None else key
+    else:
+        tolerance = as_positive(tolerance, "tolerance", "leave it out for the default")
     if isinstance(noise, str):
-        noise = estimated_noise(A, y, max(depth, 3), width, path_key)
+        random = jax.random.key(0) if key is None else key
+        noise = Path().noise_level(A, y, max(depth, 3), width, random)
         noise = None if float(noise) == 0 else noise
-    low_rank = (
-        isinstance(penalty, WeightDecay) and depth >= 3 and start is None and strength is None
-    )
-
-    def over_layers(y: Float[Array, " N"] = y) -> Solution:
-        prepared = A.prepared(depth, width) if isinstance(penalty, Flatness) else A
-        first = _unit_start(A, y, depth, width, key) if start is None else start
-        limits = (tolerance, max_outer_steps, max_inner_steps)
-        if noise is None and strength is None:
-            return interpolate(prepared, y, first, penalty, *limits, callback)
-        at, level = (None if v is None else jnp.asarray(v, y.dtype) for v in (strength, noise))
-        return regularise(prepared, y, first, penalty, at, level, *limits, callback)
-
-    if not low_rank:
-        return over_layers()
-    if noise is not None:
-        return fit_at_rank(A, y, jnp.asarray(noise, y.dtype), depth, width, path_key, callback)
-
-    def over_layers_instead() -> Solution:
-        # Under `vmap` both are computed: one after the other (decision 3).
-        other = over_layers(after(found.stats["residual"], y))
-        if A.count >= A.shape[0] * A.shape[1]:
-            return other
-        met = other.result == Result.converged
-        return Solution(other.network, where(met, Result.undetermined, other.result), other.stats)
-
-    if is_traced(A, y):
-        # The steps that follow are compiled with the path: both have the same shapes.
-        shape = jax.eval_shape(over_layers)
-        found = interpolate_at_low_rank(A, y, depth, width, path_key, tolerance, callback, shape)
-        return jax.lax.cond(found.successful, lambda: found, over_layers_instead)
-    found = interpolate_at_low_rank(A, y, depth, width, path_key, tolerance, callback)
-    return found if bool(found.successful) else over_layers_instead()
+    noise, strength = (None if v is None else jnp.asarray(v, y.dtype) for v in (noise, strength))
+    problem = Problem(A, y, depth, penalty, noise, strength, width, key, start, tolerance, on_step)
+    reason = chosen.unfit(problem)
+    if reason is not None:
+        raise ValueError(reason)
+    return chosen.solve(problem)
 
 
-def sufficient_width(A: AbstractMeasurements) -> int:
-    """A width that does not bind: the smaller side, or the largest k with k(k+1)/2 <= N."""
-    return max(1, min(*A.shape, (math.isqrt(8 * A.count + 1) - 1) // 2))
+def _with_old_limits(method: AbstractMethod, outer: Any, inner: Any) -> Auto:
+    """`Auto` with limits that were given by their names of the release before."""
+    if method != Auto():
+        raise TypeError(
+            "`max_outer_steps` and `max_inner_steps` are settings of `method` now and both were given: "
+            "pass method=Lagrangian(max_outer_steps=..., max_inner_steps=...) alone."
+        )
+    given = {"max_outer_steps": outer, "max_inner_steps": inner}
+    return Auto(lagrangian=Lagrangian(**{k: v for k, v in given.items() if v is not None}))
 
 
-def _unit_start(
-    A: AbstractMeasurements,
-    y: Float[Array, " N"],
-    depth: int,
-    width: int | None,
-    key: PRNGKeyArray | None,
-) -> DeepLinear:
-    width = sufficient_width(A) if width is None else positive_integer(width, "width")
-    if key is not None:
-        m, n = A.shape
-        random = DeepLinear.gaussian(key, A.shape, depth, width, scale=(m * n) ** -0.5)
-        return DeepLinear(tuple(layer.astype(y.dtype) for layer in random.layers))
-    if isinstance(A, EntryMeasurements | RankOneMeasurements):
-        # Leading singular triples of a matrix that is not formed.
-        F = factored(A, width)
-        guess = jax.random.normal(jax.random.key(0), (A.shape[1], width), y.dtype)
-        low = leading_part(F, F.arranged(y / _largest(y)), guess, sweeps=5)
-        s = low.s / jnp.where(low.s[0] > 0, jnp.linalg.norm(low.s), 1.0)
-        return DeepLinear.from_svd(low.U, s, low.V.T, depth, width)
-    back = A.adjoint(y / _largest(y))
-    norm = jnp.linalg.norm(back)
-    return DeepLinear.balanced(back / jnp.where(norm > 0, norm, 1.0), depth, width)
+def _checked_start(start: Any, shape: tuple[int, int], depth: int) -> DeepLinear:
+    """The network to start from, or TypeError or ValueError for one that cannot be."""
+    network = as_network(start, "start")
+    if network.shape != shape:
+        raise ValueError(
+            f"`start` has an end-to-end matrix of shape {network.shape} and `A` measures matrices of "
+            f"shape {shape}: build it with shape={shape}."
+        )
+    if network.depth != depth:
+        raise ValueError(
+            f"`start` has depth {network.depth} and `depth` is {depth}: pass depth={network.depth}."
+        )
+    return network
 
 
-def _largest(y: Float[Array, " N"]) -> Float[Array, ""]:
-    """The largest modulus, one where all are zero."""
-    largest = jnp.max(jnp.abs(y))
-    return jnp.where(largest > 0, largest, 1.0)
-
-
-def _check_noise(noise: Any, strength: Any, y: Array) -> None:
-    """Raise ValueError for a noise or a strength that cannot be."""
+def _checked_noise(noise: Any, strength: Any, y: Array) -> tuple[Any, Any]:
+    """The noise and the strength, or TypeError or ValueError for what cannot be."""
     if noise is not None and strength is not None:
         raise ValueError("`noise` and `strength` were both given: pass one, the other follows.")
     if isinstance(noise, str):
@@ -175,12 +163,12 @@ def _check_noise(noise: Any, strength: Any, y: Array) -> None:
                 "`noise` is 'auto' and `y` is traced (`jit`, `vmap`): estimate the noise outside and "
                 "pass its standard deviation."
             )
-        return
-    for name, value in (("noise", noise), ("strength", strength)):
-        if value is not None and not is_traced(value) and not (0 < float(value) < math.inf):
-            raise ValueError(
-                f"`{name}` must be positive and finite, found {value}: leave it out to interpolate."
-            )
+        return noise, None
+    remedy = "leave it out to interpolate"
+    noise, strength = (
+        None if value is None else as_positive(value, name, remedy)
+        for name, value in (("noise", noise), ("strength", strength))
+    )
     if noise is not None and not is_traced(noise, y):
         size = float(np.sqrt(np.mean(np.asarray(y, np.float64) ** 2)))
         if float(noise) >= size:
@@ -188,6 +176,7 @@ def _check_noise(noise: Any, strength: Any, y: Array) -> None:
                 f"`noise` is {float(noise):.3g} and the root mean square of `y` is {size:.3g}: noise "
                 "alone would explain the measurements; check the units of both."
             )
+    return noise, strength
 
 
 def _check_every_line_seen(A: EntryMeasurements) -> None:

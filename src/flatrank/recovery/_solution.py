@@ -1,13 +1,16 @@
 """What a solver returns."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
+from .._renamed import warn_renamed
+from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
+from ..penalties import AbstractPenalty
+from ._method import AbstractMethod
 
 
 class Result(eqx.Enumeration):
@@ -18,7 +21,7 @@ class Result(eqx.Enumeration):
         "`strength` ask."
     )
     low_rank = (
-        "Converged: a matrix of the rank in `stats['rank']`, which fewer numbers describe than there "
+        "Converged: a matrix of the rank in `solution.rank`, which fewer numbers describe than there "
         "are measurements, meets them to round-off."
     )
     undetermined = (
@@ -28,7 +31,8 @@ class Result(eqx.Enumeration):
     )
     step_limit = (
         "The step limit was reached before the measurements were met or the gradient was small; "
-        "raise `max_outer_steps` or `max_inner_steps`, or try another `depth` or `width`."
+        "raise the limits that `method` has (`solution.method` names them), or try another `depth` "
+        "or `width`."
     )
     collapsed = (
         "The network ended at zero: `strength` is so large that zero is the answer, or it collapsed "
@@ -47,32 +51,44 @@ def where(condition: Array, yes: Any, no: Any) -> Result:
     return Result.where(condition, yes, no)
 
 
-Callback = Callable[[int, float], None]
-
-
-def tell(callback: Callback | None, step: Array, residual: Array) -> None:
-    """Call back from compiled code with a step's number and relative residual."""
-    if callback is not None:
-        jax.debug.callback(
-            lambda step, residual: callback(int(step), float(residual)), step, residual
-        )
-
-
 class Solution(eqx.Module):
     """A recovered matrix, the network it was found by, and how the solve ended.
 
-    `result` is a member of `Result` (`sol.result == Result.converged`), `message` its sentence.
-    `stats` holds arrays: `residual` (||A(W) - y|| / ||y||), `penalty`, `gradient_steps`
-    (or products with the normal equations), `outer_steps`, `residual_history` (per outer step, NaN
-    where not reached), the exact `rank` that was identified (0: none), the relative `gap` of its
-    penalty to a lower bound (NaN: none was computed), the `strength` of the penalty and the standard
-    deviation of the `noise` (NaN where the measurements were interpolated). Under `vmap`, take
-    `matrix` inside the mapped function: a batch of networks does not multiply by itself.
+    A pytree: `jit` and `vmap` return it. Under `vmap`, take `matrix` inside the mapped function: a batch
+    of networks does not multiply by itself. Scalars are arrays of shape ().
+
+    * `network`: the layers whose product is the matrix.
+    * `result`: a member of `Result`, as `fr.recovery.Result.converged`; `message` says it.
+    * `method`: the method object that found it. Where values decide and are traced (`method="auto"`
+      under `jit` and `vmap`), the `Auto` that chooses.
+    * `bias`: the penalty that was asked for, such as `WeightDecay()`.
+    * `residual`: ||A(W) - y|| / ||y||, no units; 0 where y is zero.
+    * `penalty`: the value of the penalty at the network, in the units of the penalty.
+    * `rank`: the exact rank that was identified, an integer; 0: none was, the matrix may have any.
+    * `gap`: how far the penalty is at most above the least one, relative to it; NaN: not known.
+    * `strength`: the penalty's strength in loss + strength * penalty; NaN where it was let go to zero
+      (interpolation, and least squares at a rank).
+    * `noise`: the standard deviation of the error in y that was given or estimated, in the units of y;
+      NaN where the measurements were taken as exact, or a strength was given.
+    * `outer_steps`: how many values of the penalty's strength or of the multipliers were solved for.
+    * `inner_steps`: L-BFGS steps (`Lagrangian`) or products with the normal equations (`Path`) in all.
+    * `residual_history`: the residual after each outer step, as long as the step limit; NaN from
+      `outer_steps` on, and everywhere where a strength was given.
     """
 
     network: DeepLinear
     result: Result
-    stats: dict[str, Any]
+    method: AbstractMethod
+    bias: AbstractPenalty
+    residual: Float[Array, ""]
+    penalty: Float[Array, ""]
+    rank: Int[Array, ""]
+    gap: Float[Array, ""]
+    strength: Float[Array, ""]
+    noise: Float[Array, ""]
+    outer_steps: Int[Array, ""]
+    inner_steps: Int[Array, ""]
+    residual_history: Float[Array, " steps"]
 
     @property
     def matrix(self) -> Float[Array, "m n"]:
@@ -89,3 +105,53 @@ class Solution(eqx.Module):
     def successful(self) -> Array:
         """Whether the solve converged, a boolean scalar."""
         return (self.result == Result.converged) | (self.result == Result.low_rank)
+
+    @property
+    def stats(self) -> dict[str, Array]:
+        """What are fields now, as the dictionary of the release before; goes away with the next one."""
+        warn_renamed("`solution.stats['rank']`", "`solution.rank` (and so on for every key)")
+        names = ("residual", "penalty", "rank", "gap", "strength", "noise", "outer_steps")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "gradient_steps": self.inner_steps,
+            "residual_history": self.residual_history,
+        }
+
+
+def solution(
+    A: AbstractMeasurements,
+    network: DeepLinear,
+    *,
+    result: Result,
+    method: AbstractMethod,
+    bias: AbstractPenalty,
+    residual: Array,
+    rank: Array | int = 0,
+    gap: Array | float = jnp.nan,
+    strength: Array | float = jnp.nan,
+    noise: Array | float | None = None,
+    outer_steps: Array,
+    inner_steps: Array,
+    residual_history: Array,
+) -> Solution:
+    """The `Solution` of any method: the penalty is measured here, what is not known gets its NaN or 0.
+
+    Every field has the same type whatever the method, so that `jax.lax.cond` can choose between two.
+    """
+    dtype = network.layers[0].dtype
+    gap, strength = (jnp.asarray(value, dtype) for value in (gap, strength))
+    return Solution(
+        network=network,
+        result=result,
+        method=method,
+        bias=bias,
+        residual=residual,
+        penalty=bias(network, A),
+        rank=jnp.asarray(rank),
+        gap=gap,
+        strength=strength,
+        noise=jnp.asarray(jnp.nan if noise is None else noise, dtype),
+        outer_steps=outer_steps,
+        inner_steps=inner_steps,
+        residual_history=residual_history,
+    )

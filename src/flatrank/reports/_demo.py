@@ -14,6 +14,7 @@ from ..data import indian_pines
 from ..entries import Entries
 from ..measurements import gaussian_measurements
 from ..norms import nuclear_norm, numerical_rank, singular_values
+from ..penalties import Flatness
 from ..problems import low_rank_matrix
 from ..recovery import Solution, recover
 from ._completion import CompletedTable, complete_entries
@@ -117,7 +118,7 @@ def sense(
     runs = []
     for depth in depths:
         start = time.perf_counter()
-        solution = recover(A, y, depth=depth)
+        solution = recover(A, y, depth, Flatness())
         matrix = jax.block_until_ready(solution.matrix)
         seconds = time.perf_counter() - start
         runs.append(

@@ -28,9 +28,9 @@ class RecoveredMatrix:
     def facts(self) -> tuple[tuple[str, str], ...]:
         """Rows of a two-column table."""
         m, n = self.matrix.shape
-        stats = self.solution.stats
+        solution = self.solution
         spectrum = self.spectrum
-        rank = int(stats["rank"]) or int((spectrum > 1e-6 * spectrum[0]).sum())
+        rank = int(solution.rank) or int((spectrum > 1e-6 * spectrum[0]).sum())
         facts = [
             ("matrix", f"{m} x {n}"),
             ("measurements", f"{self.A.count:,}"),
@@ -38,16 +38,16 @@ class RecoveredMatrix:
             ("measurements / degrees of freedom", f"{self.A.count / (rank * (m + n - rank)):.2f}")
             if rank
             else ("measurements / degrees of freedom", "-"),
-            ("relative residual", f"{float(stats['residual']):.2e}"),
+            ("relative residual", f"{float(solution.residual):.2e}"),
             ("nuclear norm", f"{spectrum.sum():.6g}"),
         ]
-        if np.isfinite(stats["noise"]):
-            facts.append(("noise (standard deviation)", f"{float(stats['noise']):.3g}"))
+        if np.isfinite(solution.noise):
+            facts.append(("noise (standard deviation)", f"{float(solution.noise):.3g}"))
         return (*facts, ("seconds", f"{self.seconds:.1f}"))
 
     def section(self) -> Section:
         """The facts and pictures as a section of a report."""
-        history = np.asarray(self.solution.stats["residual_history"])
+        history = np.asarray(self.solution.residual_history)
         pictures = (
             (
                 "No rank was given: the penalty decides it.",

@@ -27,7 +27,7 @@ from ..network import DeepLinear
 from ..norms import effective_rank, nuclear_norm
 from ..penalties import Flatness, WeightDecay
 from ..problems import MOST_MASKS, draw_covering_entries, draw_measurements, draw_truth
-from ..recovery import Result, recover
+from ..recovery import Auto, Lagrangian, Result, recover
 from ._settings import Cell
 
 _LARGEST_BATCH = 16
@@ -231,6 +231,8 @@ def _together(method: str, size: int) -> int:
 
 def _recovered(cell: Cell, problem: _Problem) -> tuple[dict[str, Array], Any]:
     assert cell.depth is not None
+    assert cell.max_outer_steps is not None
+    assert cell.max_inner_steps is not None
     solution = recover(
         problem.A,
         problem.y,
@@ -238,11 +240,10 @@ def _recovered(cell: Cell, problem: _Problem) -> tuple[dict[str, Array], Any]:
         Flatness() if cell.penalty == "flatness" else WeightDecay(),
         noise=problem.noise if cell.noise > 0 else None,
         width=cell.width,
-        max_outer_steps=cell.max_outer_steps or 0,
-        max_inner_steps=cell.max_inner_steps or 0,
+        method=Auto(lagrangian=Lagrangian(cell.max_outer_steps, cell.max_inner_steps)),
     )
     values = _measured(problem, solution.network)
-    rank = solution.stats["rank"].astype(int)
+    rank = solution.rank.astype(int)
     return {**values, "identified_rank": rank, "successful": solution.successful}, solution.result
 
 

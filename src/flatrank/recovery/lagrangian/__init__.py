@@ -1,4 +1,3 @@
 """Any penalty at any depth: an augmented Lagrangian over the layers."""
 
-from ._interpolate import interpolate as interpolate
-from ._regularise import regularise as regularise
+from ._lagrangian import Lagrangian as Lagrangian

@@ -27,10 +27,13 @@ from jaxtyping import Array, Float
 
 from ...measurements import AbstractMeasurements
 from ...network import DeepLinear
-from ...penalties import AbstractPenalty
-from .._solution import Callback, Result, Solution, tell, where
-from ._finish import interpolate_at_rank, rank_gap
+from .._method import AbstractMethod, Problem
+from .._solution import Result, Solution, solution, where
+from .._step_limits import StepLimits
+from .._tell import tell
+from ._low_rank_finish import interpolate_at_rank, rank_gap
 from ._quasi_newton import minimise
+from ._unit_problem import choose, unit_problem
 
 _FIRST_PARAMETER = 8.0
 _GROWTH = 2.0
@@ -56,7 +59,7 @@ class _State(NamedTuple):
     candidate_rank: Array  # 0: none yet
     gap: Array  # (its penalty - the lower bound) / its penalty
     tried_at: Array  # residual at the last attempt to finish
-    gradient_steps: Array
+    inner_steps: Array
     outer_steps: Array
     history: Array
 
@@ -64,43 +67,38 @@ class _State(NamedTuple):
 @eqx.filter_jit
 def interpolate(
     A: AbstractMeasurements,
-    y: Float[Array, " N"],
+    problem: Problem,
     start: DeepLinear,
-    penalty: AbstractPenalty,
-    tolerance: float,
-    max_outer_steps: int,
-    max_inner_steps: int,
-    callback: Callback | None = None,
+    limits: StepLimits,
+    method: AbstractMethod,
 ) -> Solution:
-    """The interpolator of least penalty from a start of unit Frobenius norm, see the module."""
+    """The interpolator of least penalty from a start of unit Frobenius norm, see the module.
+
+    `A` are the problem's measurements, prepared; `method` is what the solution names.
+    """
     m, n = A.shape
+    penalty, tolerance = problem.penalty, problem.tolerance
     dtype = start.layers[0].dtype
     eps = float(jnp.finfo(dtype).eps)
-    # weight * mean(residual^2) is about ||W - M||_F^2, exactly so in the isotropic ensemble.
-    weight = (m * n / A.mean_square_norm()).astype(dtype)
-    # Through the largest value, whose square may not be a number of this type.
-    largest = jnp.max(jnp.abs(y))
-    unit = y / jnp.where(largest > 0, largest, 1.0)
-    norm = largest * jnp.sqrt(weight * jnp.mean(unit**2))
-    unit_y = y / jnp.where(norm > 0, norm, 1.0)
-    y_norm = jnp.where(norm > 0, jnp.linalg.norm(unit_y), 1.0)
+    unit = unit_problem(A, problem.y, dtype)
+    y_norm = jnp.where(unit.norm > 0, jnp.linalg.norm(unit.y), 1.0)
     first_penalty = penalty(start, A)
     first_penalty = jnp.where(first_penalty > 0, first_penalty, 1.0)
 
     def residuals(network: DeepLinear) -> Array:
-        return A.apply_network(network) - unit_y
+        return A.apply_network(network) - unit.y
 
     def lagrangian(network: DeepLinear, multipliers: Array, parameter: Array) -> Array:
         r = residuals(network)
         constraint = jnp.mean((multipliers + 0.5 * parameter * r) * r)
-        return penalty(network, A) / first_penalty + weight * constraint
+        return penalty(network, A) / first_penalty + unit.weight * constraint
 
     def outer_step(state: _State) -> _State:
         wanted = jnp.maximum(_FIRST_TOLERANCE * 0.3 ** state.minima.astype(dtype), 10 * eps)
         inner = minimise(
             lambda network: lagrangian(network, state.multipliers, state.parameter),
             state.network,
-            max_inner_steps,
+            limits.inner,
             wanted,
         )
         minimal = inner.gradient_norm <= wanted
@@ -111,7 +109,7 @@ def interpolate(
         singular_values = decomposition[1]
 
         # A zero end is a failure, not an answer: begin again with more weight on the measurements.
-        collapsed = _is_zero(singular_values) & (norm > 0)
+        collapsed = _is_zero(singular_values) & (unit.norm > 0)
         gap = rank_gap(singular_values)
         worthwhile = (
             (gap.ratio >= _WORTHWHILE_RATIO)
@@ -130,10 +128,10 @@ def interpolate(
         # Far from the inner minimum the Lagrangian is larger, and no bound.
         bounded = (candidate_rank > 0) & ~collapsed & (inner.gradient_norm <= _FIRST_TOLERANCE)
         candidate_gap = jnp.where(bounded, 1 - bound / candidate_penalty, jnp.inf)
-        tell(callback, state.outer_steps, residual)
+        tell(problem.on_step, state.outer_steps, residual, limits.outer)
         slow = minimal & (residual > 0.25 * state.residual) & (residual > tolerance)
         return _State(
-            network=_choose(collapsed, start, network),
+            network=choose(collapsed, start, network),
             multipliers=jnp.where(collapsed, 0.0, state.multipliers + state.parameter * r),
             parameter=state.parameter * jnp.where(collapsed, 8.0, jnp.where(slow, _GROWTH, 1.0)),
             residual=jnp.where(collapsed, 1.0, residual),
@@ -143,7 +141,7 @@ def interpolate(
             candidate_rank=candidate_rank,
             gap=candidate_gap,
             tried_at=jnp.where(worthwhile, residual, state.tried_at),
-            gradient_steps=state.gradient_steps + inner.steps,
+            inner_steps=state.inner_steps + inner.steps,
             outer_steps=state.outer_steps + 1,
             history=state.history.at[state.outer_steps].set(residual),
         )
@@ -151,7 +149,7 @@ def interpolate(
     def low_rank_interpolator(
         decomposition: tuple[Array, Array, Array], rank: Array
     ) -> tuple[DeepLinear, Array]:
-        pair, remaining = interpolate_at_rank(decomposition, A, unit_y, rank)
+        pair, remaining = interpolate_at_rank(decomposition, A, unit.y, rank)
         candidate = DeepLinear.from_svd(*pair.svd(), start.depth, start.width)
         found = remaining <= 200 * eps
         return penalty.settle(candidate, A), jnp.where(found, rank, 0)
@@ -161,7 +159,7 @@ def interpolate(
 
     def unfinished(state: _State) -> Array:
         met = stationary(state) | (state.gap <= _GAP)
-        return (state.outer_steps < max_outer_steps) & ~met & jnp.isfinite(state.residual)
+        return (state.outer_steps < limits.outer) & ~met & jnp.isfinite(state.residual)
 
     infinity = jnp.asarray(jnp.inf, dtype)
     state = jax.lax.while_loop(
@@ -169,7 +167,7 @@ def interpolate(
         outer_step,
         _State(
             network=start,
-            multipliers=jnp.zeros_like(unit_y),
+            multipliers=jnp.zeros_like(unit.y),
             parameter=jnp.asarray(_FIRST_PARAMETER, dtype),
             residual=jnp.asarray(1.0, dtype),
             gradient_norm=infinity,
@@ -178,41 +176,34 @@ def interpolate(
             candidate_rank=jnp.asarray(0),
             gap=infinity,
             tried_at=infinity,
-            gradient_steps=jnp.asarray(0),
+            inner_steps=jnp.asarray(0),
             outer_steps=jnp.asarray(0),
-            history=jnp.full(max_outer_steps, jnp.nan, dtype),
+            history=jnp.full(limits.outer, jnp.nan, dtype),
         ),
     )
     low_rank = state.gap <= _GAP
-    network = _choose(low_rank, state.candidate, state.network)
+    network = choose(low_rank, state.candidate, state.network)
     residual = jnp.linalg.norm(residuals(network)) / y_norm
     result = where(stationary(state), Result.converged, Result.step_limit)
     result = where(low_rank, Result.low_rank, result)
     result = where(_is_zero(network.svd()[1]), Result.collapsed, result)
     result = where(jnp.isfinite(state.residual), result, Result.not_finite)
-    result = where(norm > 0, result, Result.converged)
-    network = _choose(norm > 0, network.scaled(norm), jax.tree.map(jnp.zeros_like, start))
-    return Solution(
-        network,
-        result,
-        {
-            "residual": jnp.where(norm > 0, residual, 0.0),
-            "penalty": penalty(network, A),
-            "rank": jnp.where(low_rank, state.candidate_rank, 0),
-            "gap": jnp.where(low_rank, state.gap, jnp.nan),
-            "strength": jnp.asarray(jnp.nan, dtype),
-            "noise": jnp.asarray(jnp.nan, dtype),
-            "gradient_steps": state.gradient_steps,
-            "outer_steps": state.outer_steps,
-            "residual_history": state.history,
-        },
+    result = where(unit.norm > 0, result, Result.converged)
+    return solution(
+        A,
+        unit.restored(network),
+        result=result,
+        method=method,
+        bias=penalty,
+        residual=jnp.where(unit.norm > 0, residual, 0.0),
+        rank=jnp.where(low_rank, state.candidate_rank, 0),
+        gap=jnp.where(low_rank, state.gap, jnp.nan),
+        outer_steps=state.outer_steps,
+        inner_steps=state.inner_steps,
+        residual_history=state.history,
     )
 
 
 def _is_zero(singular_values: Float[Array, " k"]) -> Array:
     """Whether a matrix that should have unit norm has all but vanished."""
     return jnp.sum(singular_values**2) < 1e-3
-
-
-def _choose(condition: Array, yes: DeepLinear, no: DeepLinear) -> DeepLinear:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

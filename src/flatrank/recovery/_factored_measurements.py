@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..._checks import is_traced, require_memory
-from ...measurements import AbstractMeasurements, EntryMeasurements
-from ...network import DeepLinear
+from .._checks import is_traced, require_memory
+from ..measurements import AbstractMeasurements, EntryMeasurements
+from ..network import DeepLinear
 
 Pair = tuple[Array, Array]
 
