@@ -1,5 +1,7 @@
 """What bad input looks like: one sentence naming the argument, what was found and the remedy."""
 
+import operator
+from collections.abc import Mapping, Set
 from typing import Any
 
 import jax
@@ -12,38 +14,48 @@ def is_traced(*values: Any) -> bool:
 
 
 def as_array(value: Any, name: str) -> jax.Array:
-    """A JAX array, or a sentence about why the argument cannot be one."""
-    if isinstance(value, jax.Array):
-        return value
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"`{name}` is a {type(value).__name__} that is no array: pass numbers, in rows of "
-            "the same length."
-        ) from None
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"`{name}` has data type {array.dtype}; flatrank works on real numbers: "
-            f"convert it with `numpy.asarray({name}, dtype=float)`."
-        )
-    return jax.numpy.asarray(array)
-
-
-def as_real(value: Any, name: str, ndim: int) -> jax.Array:
-    """A finite floating-point array of `ndim` axes. Values of traced arrays are not checked."""
-    array = as_array(value, name)
+    """A JAX array of real numbers, or a sentence about why the argument cannot be one."""
+    array = value
+    if not isinstance(value, jax.Array):
+        try:
+            array = np.asarray(value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"`{name}` is a {type(value).__name__} that is no array: pass numbers, in rows of "
+                "the same length."
+            ) from None
+        if array.ndim == 0 and array.dtype.kind not in "fiubc":
+            raise TypeError(f"`{name}` must be an array of numbers, found {found(value)}.")
+        if array.dtype.kind not in "fiubc":
+            raise TypeError(
+                f"`{name}` has data type {array.dtype}; flatrank works on real numbers: "
+                f"convert it with `numpy.asarray({name}, dtype=float)`."
+            )
+    elif jax.numpy.issubdtype(array.dtype, jax.dtypes.extended):
+        raise TypeError(f"`{name}` must be an array of numbers, found a random key.")
     if jax.numpy.issubdtype(array.dtype, jax.numpy.complexfloating):
         raise TypeError(
             f"`{name}` is complex ({array.dtype}); flatrank works on real matrices: "
             "pass the real and the imaginary part as separate problems."
         )
+    return jax.numpy.asarray(array)
+
+
+def as_floating(value: Any, name: str, ndim: int) -> jax.Array:
+    """A floating-point array of `ndim` axes; its values are not looked at."""
+    array = as_array(value, name)
     if array.ndim != ndim:
         raise ValueError(
             f"`{name}` must have {ndim} axes, found {array.ndim} (shape {array.shape}): reshape it."
         )
     if not jax.numpy.issubdtype(array.dtype, jax.numpy.floating):
         array = array.astype(float)
+    return array
+
+
+def as_real(value: Any, name: str, ndim: int) -> jax.Array:
+    """A finite floating-point array of `ndim` axes. Values of traced arrays are not checked."""
+    array = as_floating(value, name, ndim)
     if not is_traced(array):
         # A constant can be looked at inside `jit`, but only outside of its trace.
         with jax.ensure_compile_time_eval():
@@ -55,6 +67,15 @@ def as_real(value: Any, name: str, ndim: int) -> jax.Array:
                 "remove those measurements."
             )
     return array
+
+
+def not_empty(matrix: jax.Array, name: str) -> jax.Array:
+    """The matrix, or a ValueError for one without rows or columns."""
+    if 0 in matrix.shape:
+        raise ValueError(
+            f"`{name}` has shape {matrix.shape}: pass at least one row and one column."
+        )
+    return matrix
 
 
 def _looked_at(value: Any, array: jax.Array) -> tuple[Any, Any]:
@@ -88,14 +109,18 @@ def as_index(value: Any, name: str, bound: int) -> jax.Array:
 
 def as_shape(value: Any, name: str = "shape") -> tuple[int, int]:
     """A pair of positive Python integers."""
+    remedy = "pass for example (60, 40)"
     try:
-        rows, columns = (int(size) for size in value)
+        # Neither the letters of a word nor fractions are sizes, and a set has no order.
+        if isinstance(value, str | bytes | Mapping | Set):
+            raise TypeError
+        rows, columns = map(operator.index, value)
     except (TypeError, ValueError):
         raise ValueError(
-            f"`{name}` must be a pair (rows, columns), found {value!r}: pass for example (60, 40)."
+            f"`{name}` must be a pair (rows, columns), found {found(value)}: {remedy}."
         ) from None
     if rows < 1 or columns < 1:
-        raise ValueError(f"`{name}` must be positive, found {value!r}: pass for example (60, 40).")
+        raise ValueError(f"`{name}` must be positive, found {value!r}: {remedy}.")
     return rows, columns
 
 
@@ -131,20 +156,46 @@ def as_positive_semidefinite(value: Any, name: str, size: int | None = None) -> 
 def positive_integer(value: Any, name: str) -> int:
     """A Python integer of at least one."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1, found {value!r}.")
+        raise ValueError(f"`{name}` must be an integer of at least 1, found {found(value)}.")
     return int(value)
 
 
-def as_positive(value: Any, name: str, remedy: str) -> Any:
-    """A positive finite number, as it came. The value of a traced one is not checked, its shape is."""
-    if np.shape(value) == () and is_traced(value):
+def as_positive(value: Any, name: str, remedy: str, *, zero: bool = False) -> Any:
+    """A positive finite number (or zero, where that may be), as it came.
+
+    The value of a traced one is not checked, its shape is.
+    """
+    if isinstance(value, jax.core.Tracer) and value.shape == ():
         return value
+    number = as_number(value, name, remedy)
+    if not (0 <= number < np.inf if zero else 0 < number < np.inf):
+        least = "at least 0" if zero else "positive"
+        raise ValueError(f"`{name}` must be {least} and finite, found {value}: {remedy}.")
+    return value
+
+
+def as_number(value: Any, name: str, remedy: str) -> float:
+    """One real number, no truth value and no text, as a Python float; it may be infinite or NaN."""
     try:
-        number = float(value)
+        if isinstance(value, bool | str | bytes) or np.shape(value) != ():
+            raise TypeError
+        return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"`{name}` must be one number, found {_found(value)}: {remedy}.") from None
-    if isinstance(value, bool) or not 0 < number < np.inf:
-        raise ValueError(f"`{name}` must be positive and finite, found {value}: {remedy}.")
+        raise TypeError(f"`{name}` must be one number, found {found(value)}: {remedy}.") from None
+
+
+def between_0_and_1(value: Any, name: str) -> float:
+    """A number between 0 and 1, neither of them included."""
+    number = as_number(value, name, "pass one between 0 and 1")
+    if not 0 < number < 1:
+        raise ValueError(f"`{name}` must be between 0 and 1, found {value}.")
+    return number
+
+
+def as_function(value: Any, name: str, of: str) -> Any:
+    """Something that can be called; or TypeError, with what it is to be a function of."""
+    if not callable(value):
+        raise TypeError(f"`{name}` must be a function {of}, found {found(value)}.")
     return value
 
 
@@ -152,11 +203,11 @@ def as_key(key: Any, name: str = "key") -> jax.Array:
     """One random key; `jax.random.PRNGKey(0)`, the form of before, is wrapped."""
     here = f"`{name}` must be one random key: pass jax.random.key(0)"
     if not isinstance(key, jax.Array | np.ndarray):
-        raise TypeError(f"{here}, found {_found(key)}.")
+        raise TypeError(f"{here}, found {found(key)}.")
     if not jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
         words = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
         if key.dtype != words.dtype or key.shape[-1:] != words.shape:
-            raise TypeError(f"{here}, found {_found(key)}.")
+            raise TypeError(f"{here}, found {found(key)}.")
         key = jax.random.wrap_key_data(jax.numpy.asarray(key))
     if key.shape != ():
         raise ValueError(
@@ -165,11 +216,11 @@ def as_key(key: Any, name: str = "key") -> jax.Array:
     return key
 
 
-def _found(value: Any) -> str:
+def found(value: Any) -> str:
     """What was found, in few words."""
-    shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple):
-        return f"an array of type {value.dtype} and shape {shape}"
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if isinstance(shape, tuple) and dtype is not None:
+        return f"an array of type {dtype} and shape {shape}"
     text = repr(value)
     return text if len(text) <= 40 else f"a {type(value).__name__}"
 
