@@ -1,7 +1,9 @@
 """What bad input looks like: one sentence naming the argument, what was found and the remedy."""
 
 import operator
+import os
 from collections.abc import Mapping, Set
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,8 +15,8 @@ def is_traced(*values: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
-def as_array(value: Any, name: str) -> jax.Array:
-    """A JAX array of real numbers, or a sentence about why the argument cannot be one."""
+def as_numbers(value: Any, name: str) -> Any:
+    """An array of real numbers, NumPy's or JAX's; or a sentence about why it cannot be one."""
     array = value
     if not isinstance(value, jax.Array):
         try:
@@ -25,20 +27,27 @@ def as_array(value: Any, name: str) -> jax.Array:
                 "the same length."
             ) from None
         if array.ndim == 0 and array.dtype.kind not in "fiubc":
-            raise TypeError(f"`{name}` must be an array of numbers, found {found(value)}.")
+            raise TypeError(
+                f"`{name}` must be an array of numbers, found {found(value)}: pass numbers."
+            )
         if array.dtype.kind not in "fiubc":
             raise TypeError(
                 f"`{name}` has data type {array.dtype}; flatrank works on real numbers: "
                 f"convert it with `numpy.asarray({name}, dtype=float)`."
             )
     elif jax.numpy.issubdtype(array.dtype, jax.dtypes.extended):
-        raise TypeError(f"`{name}` must be an array of numbers, found a random key.")
+        raise TypeError(f"`{name}` must be an array of numbers, found a random key: pass numbers.")
     if jax.numpy.issubdtype(array.dtype, jax.numpy.complexfloating):
         raise TypeError(
             f"`{name}` is complex ({array.dtype}); flatrank works on real matrices: "
             "pass the real and the imaginary part as separate problems."
         )
-    return jax.numpy.asarray(array)
+    return array
+
+
+def as_array(value: Any, name: str) -> jax.Array:
+    """A JAX array of real numbers, or a sentence about why the argument cannot be one."""
+    return jax.numpy.asarray(as_numbers(value, name))
 
 
 def as_floating(value: Any, name: str, ndim: int) -> jax.Array:
@@ -83,9 +92,9 @@ def _looked_at(value: Any, array: jax.Array) -> tuple[Any, Any]:
     return (value, np) if isinstance(value, np.ndarray) else (array, jax.numpy)
 
 
-def as_index(value: Any, name: str, bound: int) -> jax.Array:
-    """A one-dimensional array of indices in [0, bound)."""
-    array = as_array(value, name)
+def as_integers(value: Any, name: str) -> Any:
+    """A one-dimensional array of integers, NumPy's or JAX's."""
+    array = as_numbers(value, name)
     if not jax.numpy.issubdtype(array.dtype, jax.numpy.integer):
         raise TypeError(
             f"`{name}` has data type {array.dtype}; indices are integers: "
@@ -95,16 +104,21 @@ def as_index(value: Any, name: str, bound: int) -> jax.Array:
         raise ValueError(
             f"`{name}` must be one-dimensional, found shape {array.shape}: flatten it with `.ravel()`."
         )
+    return array
+
+
+def as_index(value: Any, name: str, bound: int) -> jax.Array:
+    """A one-dimensional array of indices in [0, bound)."""
+    array = as_integers(value, name)
     if array.size and not is_traced(array):
         with jax.ensure_compile_time_eval():
-            here, _ = _looked_at(value, array)
-            low, high = int(here.min()), int(here.max())
+            low, high = int(array.min()), int(array.max())
         if low < 0 or high >= bound:
             raise ValueError(
                 f"`{name}` has index {low if low < 0 else high}, outside 0..{bound - 1}: "
                 "check the shape, and that indices start at 0."
             )
-    return array.astype(jax.numpy.int32)
+    return jax.numpy.asarray(array).astype(jax.numpy.int32)
 
 
 def as_shape(value: Any, name: str = "shape") -> tuple[int, int]:
@@ -160,6 +174,13 @@ def positive_integer(value: Any, name: str) -> int:
     return int(value)
 
 
+def as_seed(value: Any, name: str = "seed") -> int:
+    """A Python integer of at least zero, for a random key."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 2**63:
+        raise ValueError(f"`{name}` must be an integer of at least 0, found {found(value)}.")
+    return int(value)
+
+
 def as_positive(value: Any, name: str, remedy: str, *, zero: bool = False) -> Any:
     """A positive finite number (or zero, where that may be), as it came.
 
@@ -199,8 +220,8 @@ def as_function(value: Any, name: str, of: str) -> Any:
     return value
 
 
-def as_key(key: Any, name: str = "key") -> jax.Array:
-    """One random key; `jax.random.PRNGKey(0)`, the form of before, is wrapped."""
+def as_keys(key: Any, name: str = "key") -> jax.Array:
+    """Random keys, one or an array; `jax.random.PRNGKey(0)`, the form of before, is wrapped."""
     here = f"`{name}` must be one random key: pass jax.random.key(0)"
     if not isinstance(key, jax.Array | np.ndarray):
         raise TypeError(f"{here}, found {found(key)}.")
@@ -209,11 +230,32 @@ def as_key(key: Any, name: str = "key") -> jax.Array:
         if key.dtype != words.dtype or key.shape[-1:] != words.shape:
             raise TypeError(f"{here}, found {found(key)}.")
         key = jax.random.wrap_key_data(jax.numpy.asarray(key))
+    return key
+
+
+def as_key(key: Any, name: str = "key") -> jax.Array:
+    """One random key."""
+    key = as_keys(key, name)
     if key.shape != ():
         raise ValueError(
-            f"{here}, found {key.shape} of them; `jax.vmap` takes one after the other."
+            f"`{name}` must be one random key: pass jax.random.key(0), found {key.shape} of them; "
+            "`jax.vmap` takes one after the other."
         )
     return key
+
+
+def as_instance(value: Any, kind: Any, name: str, remedy: str) -> Any:
+    """A value of a class, or of one of several; or TypeError."""
+    if not isinstance(value, kind):
+        raise TypeError(f"`{name}` is {found(value)}: {remedy}.")
+    return value
+
+
+def as_path(value: Any, name: str) -> Path:
+    """A path on disk, given as such or as text."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"`{name}` must be a path, found {found(value)}: pass text or a Path.")
+    return Path(value)
 
 
 def found(value: Any) -> str:

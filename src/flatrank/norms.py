@@ -50,15 +50,16 @@ def weighted_trace_norm(matrix: Any, row_weights: Any, column_weights: Any) -> F
         as_floating(column_weights, "column_weights", 1),
     )
     network = None if held_network(matrix) is None else as_network(matrix, "matrix")
-    W = as_matrix(matrix, finite=False) if network is None else network
-    if W.shape != (len(weights[0]), len(weights[1])):
+    matrix = as_matrix(matrix, finite=False) if network is None else matrix
+    shape = matrix.shape if network is None else network.shape
+    if shape != (len(weights[0]), len(weights[1])):
         raise ValueError(
             f"`row_weights` and `column_weights` have {len(weights[0])} and {len(weights[1])} numbers "
-            f"and `matrix` has shape {W.shape}: pass one for each row and one for each column."
+            f"and `matrix` has shape {shape}: pass one for each row and one for each column."
         )
     rows, columns = jnp.sqrt(weights[0])[:, None], jnp.sqrt(weights[1])[None]
     if network is None:
-        return nuclear_norm(rows * W * columns)
+        return nuclear_norm(rows * matrix * columns)
     left, right = network.factors()
     return nuclear_norm(DeepLinear((right * columns, rows * left)))
 

@@ -26,12 +26,12 @@ def fitting(network: Any, A: Any) -> tuple[DeepLinear, AbstractMeasurements]:
     return network, A
 
 
-def check_values(y: Any, A: AbstractMeasurements) -> Float[Array, " N"]:
+def check_values(y: Any, A: AbstractMeasurements, name: str = "y") -> Float[Array, " N"]:
     """The measured values as a finite real array of shape (N,), or an error naming `y`."""
-    y = as_real(y, "y", 1)
+    y = as_real(y, name, 1)
     if y.shape[0] != A.count:
         raise ValueError(
-            f"`y` has {y.shape[0]} values and `A` has {A.count} measurements: pass one value each."
+            f"`{name}` has {y.shape[0]} values and `A` has {A.count} measurements: pass one value each."
         )
     return y
 

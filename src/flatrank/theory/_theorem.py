@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Float
+
+from .._checks import as_key
 
 
 class Outcome(StrEnum):
@@ -93,7 +95,7 @@ class Theorem:
     formula: Callable[..., Any]
     sides: Callable[[Callable[..., Any], np.random.Generator, bool], Sides]
 
-    def check(self, key: PRNGKeyArray, *, quick: bool = True) -> Check:
+    def check(self, key: Any, *, quick: bool = True) -> Check:
         """The verdict on fresh random instances, with both sides of each.
 
         Raises ValueError in float32, in which differences of 1e-8 cannot be seen.
@@ -104,6 +106,7 @@ class Theorem:
                 '`jax.config.update("jax_enable_x64", True)` first.'
             )
         # NumPy draws the instances: nothing has to be compiled for that.
+        key = as_key(key)
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
         found = self.sides(self.formula, rng, quick)
         met = np.ones(len(found.left), bool) if found.met is None else np.asarray(found.met, bool)
