@@ -18,6 +18,8 @@ def is_traced(*values: Any) -> bool:
 def as_numbers(value: Any, name: str) -> Any:
     """An array of real numbers, NumPy's or JAX's; or a sentence about why it cannot be one."""
     array = value
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(f"`{name}` has masked values: remove them, or fill them by `.filled(...)`.")
     if not isinstance(value, jax.Array):
         try:
             array = np.asarray(value)
@@ -35,7 +37,7 @@ def as_numbers(value: Any, name: str) -> Any:
                 f"`{name}` has data type {array.dtype}; flatrank works on real numbers: "
                 f"convert it with `numpy.asarray({name}, dtype=float)`."
             )
-    elif jax.numpy.issubdtype(array.dtype, jax.dtypes.extended):
+    elif _is_key(array):
         raise TypeError(f"`{name}` must be an array of numbers, found a random key: pass numbers.")
     if jax.numpy.issubdtype(array.dtype, jax.numpy.complexfloating):
         raise TypeError(
@@ -43,6 +45,11 @@ def as_numbers(value: Any, name: str) -> Any:
             "pass the real and the imaginary part as separate problems."
         )
     return array
+
+
+def _is_key(value: Any) -> bool:
+    """Whether a value is an array of random keys, which has no numbers."""
+    return isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.extended)
 
 
 def as_array(value: Any, name: str) -> jax.Array:
@@ -76,6 +83,17 @@ def as_real(value: Any, name: str, ndim: int) -> jax.Array:
                 "remove those measurements."
             )
     return array
+
+
+def one_network(network: Any, name: str) -> Any:
+    """The network, or a ValueError for the layers of many at once."""
+    axes = np.ndim(network.layers[0])
+    if axes != 2:
+        raise ValueError(
+            f"`{name}` has layers of {axes} axes, those of many networks at once: take one, "
+            f"`jax.tree.map(lambda x: x[0], {name})`, or all by `jax.vmap`."
+        )
+    return network
 
 
 def not_empty(matrix: jax.Array, name: str) -> jax.Array:
@@ -126,7 +144,7 @@ def as_shape(value: Any, name: str = "shape") -> tuple[int, int]:
     remedy = "pass for example (60, 40)"
     try:
         # Neither the letters of a word nor fractions are sizes, and a set has no order.
-        if isinstance(value, str | bytes | Mapping | Set):
+        if isinstance(value, str | bytes | Mapping | Set) or _is_key(value):
             raise TypeError
         rows, columns = map(operator.index, value)
     except (TypeError, ValueError):

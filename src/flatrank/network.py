@@ -16,6 +16,7 @@ from ._checks import (
     as_shape,
     found,
     not_empty,
+    one_network,
     positive_integer,
 )
 from ._order import after
@@ -173,7 +174,9 @@ class DeepLinear(eqx.Module):
         `u` has shape (m, k), `s` (k,) and `vt` (k, n).
         """
         u, s, vt = as_floating(u, "u", 2), as_floating(s, "s", 1), as_floating(vt, "vt", 2)
-        if not 0 < len(s) == u.shape[1] == len(vt):
+        not_empty(u, "u")
+        not_empty(vt, "vt")
+        if not len(s) == u.shape[1] == len(vt):
             raise ValueError(
                 f"`u`, `s` and `vt` have shapes {u.shape}, {s.shape} and {vt.shape}: pass a thin "
                 "decomposition, (m, k), (k,) and (k, n)."
@@ -200,13 +203,7 @@ def as_network(value: Any, name: str = "network") -> DeepLinear:
             f"`{name}` is a {type(value).__name__}: pass a DeepLinear, such as "
             "DeepLinear.balanced(matrix, depth=2) for a matrix, or a Solution."
         )
-    axes = jnp.ndim(network.layers[0])
-    if axes != 2:
-        raise ValueError(
-            f"`{name}` has layers of {axes} axes, those of many networks at once: take one, "
-            f"`jax.tree.map(lambda x: x[0], {name})`, or all by `jax.vmap`."
-        )
-    return network
+    return one_network(network, name)
 
 
 def as_matrix(value: Any, name: str = "matrix", *, finite: bool = True) -> jax.Array:

@@ -56,7 +56,8 @@ class WeightDecay(AbstractPenalty):
     def settle(self, network: Any, A: Any) -> DeepLinear:
         """The balanced layers."""
         network, _ = fitting(network, A)
-        return DeepLinear.from_svd(*network.svd(), network.depth, network.width)
+        u, s, vt = network.svd()
+        return DeepLinear.from_svd(u, s, vt, network.depth, network.width)
 
     def degree(self, depth: int) -> float:
         """2 / L."""

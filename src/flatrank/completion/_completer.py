@@ -390,9 +390,9 @@ def _check_numbers(X: Any) -> None:
         array = np.asarray(X)
     except (TypeError, ValueError):
         raise TypeError(f"X is a {type(X).__name__} that is no table: {remedy}.") from None
-    if array.dtype.kind not in "fiubcO" or (array.dtype.kind == "O" and array.ndim == 0):
+    if array.dtype.kind not in "fiubcO" or (array.dtype.kind == "O" and array.ndim != 2):
         raise TypeError(f"X must be a table, found {found(X)}: {remedy}.")
-    if array.dtype.kind == "O" and array.ndim == 2:
+    if array.dtype.kind == "O":
         for k, column in enumerate(array.T):
             if any(isinstance(one, str | bytes | datetime.date | np.datetime64) for one in column):
                 real_values(column, k, "X")

@@ -42,11 +42,11 @@ def save_model(path: Any, completer: Any) -> None:
     Raises ValueError for another suffix, a completer that is not fitted, and what the file cannot
     hold: ids of other types, a `random_state` that is a generator.
     """
-    path = check_writable(path, (_SUFFIX,))
     if not isinstance(completer, Completer):
         raise TypeError(
             f"`completer` must be a MatrixCompleter or TripletCompleter, found {completer!r}."
         )
+    path = check_writable(path, (_SUFFIX,))
     check_is_fitted(completer)
     tensors: dict[str, np.ndarray] = {}
     model = json.dumps(_encoded(completer, "model", tensors), allow_nan=False)

@@ -147,9 +147,12 @@ def train(
         raise TypeError(
             f"`until` must map quantities to their bounds, as {{'loss': 1e-6}}, found {found(until)}."
         )
-    bounds = tuple((until or {}).items())
-    for name, bound in bounds:
-        as_number(bound, f"until[{name!r}]", "pass the bound below which the run ends")
+    # Part of the program: as Python's own numbers.
+    bounds = tuple(
+        (name, as_number(bound, f"until[{name!r}]", "pass the bound at which the run ends"))
+        for name, bound in (until or {}).items()
+    )
+    for name, _ in bounds:
         if name not in names:
             raise ValueError(
                 f"`until` bounds {name!r}, which `record` does not name: add it there."

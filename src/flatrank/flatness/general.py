@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
@@ -286,8 +287,11 @@ def _run(compiled: Any, memory: int | None, *arguments: Any) -> Any:
 def _split(loss: Any, model: PyTree, *data: Any) -> tuple[PyTree, PyTree]:
     """The parameters of the model and the rest, checked."""
     as_function(loss, "loss", "of (model, *data)")
-    arrays = [leaf for leaf in jax.tree.leaves(model) if eqx.is_inexact_array(leaf)]
-    if not arrays:
+    leaves = jax.tree.leaves(model)
+    if any(isinstance(leaf, np.ma.MaskedArray) for leaf in leaves):
+        raise TypeError("`model` has masked arrays: fill them by `.filled(...)`.")
+    arrays = [leaf for leaf in leaves if eqx.is_inexact_array(leaf)]
+    if not any(leaf.size for leaf in arrays):
         raise ValueError(
             "`model` has no floating-point arrays: pass the pytree of parameters, as JAX arrays."
         )

@@ -7,7 +7,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .._checks import as_floating, as_index, as_positive_semidefinite, positive_integer
+from .._checks import (
+    as_floating,
+    as_index,
+    as_positive_semidefinite,
+    one_network,
+    positive_integer,
+)
 
 
 @runtime_checkable
@@ -46,7 +52,7 @@ class AbstractMeasurements(eqx.Module):
         """
         network = getattr(matrix, "network", matrix)
         if isinstance(network, Network):
-            matrix = network.matrix()
+            matrix = one_network(network, "matrix").matrix()
         matrix = as_floating(matrix, "matrix", 2)
         if matrix.shape != self.shape:
             raise ValueError(

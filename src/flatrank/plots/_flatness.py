@@ -22,11 +22,8 @@ def spectrum(eigenvalues: Any, title: str = "Spectrum of the Hessian") -> Figure
     """
     as_numbers(eigenvalues, "eigenvalues")
     values = np.sort(np.asarray(eigenvalues, np.float64).ravel())[::-1]
-    floor = (
-        len(values)
-        * np.finfo(np.result_type(np.asarray(eigenvalues), np.float32)).eps
-        * np.abs(values).max(initial=0)
-    )
+    eps = np.finfo(np.result_type(np.asarray(eigenvalues), np.float32)).eps
+    floor = len(values) * eps * np.abs(values).max(initial=0)
     figure, axis = canvas()
     for kept, colour, name in (
         (values[values > floor], COLOUR, "positive"),

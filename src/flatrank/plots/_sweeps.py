@@ -80,7 +80,8 @@ def curves_over_seeds(
             for key in ("x", "middle", "low", "high"):
                 if key not in named(line, which, "array"):
                     raise ValueError(f"`{which}` has no {key!r}: add it.")
-                numbers(line[key], f"{which}[{key!r}]", 1)
+                if numbers(line[key], f"{which}[{key!r}]", 1).shape != np.shape(line["x"]):
+                    raise ValueError(f"`{which}` has not one {key!r} for each 'x': pass one each.")
     across = min(3, len(panels))
     down = -(-len(panels) // across)
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))

@@ -83,7 +83,13 @@ def _projection(A: AbstractMeasurements, y: np.ndarray):  # type: ignore[no-unty
     units = jnp.eye(A.count, dtype=y.dtype)
     explicit = np.asarray(jax.vmap(A.adjoint)(units), np.float64)
     explicit = explicit.reshape(A.count, -1)
-    factor = scipy.linalg.cho_factor(explicit @ explicit.T)
+    try:
+        factor = scipy.linalg.cho_factor(explicit @ explicit.T)
+    except scipy.linalg.LinAlgError:
+        raise ValueError(
+            "`A` has linearly dependent measurements, which values may contradict: remove those that "
+            "follow from others."
+        ) from None
 
     def nearest(M: np.ndarray) -> np.ndarray:
         left = scipy.linalg.cho_solve(factor, y - explicit @ M.ravel())

@@ -100,13 +100,13 @@ class Theorem:
 
         Raises ValueError in float32, in which differences of 1e-8 cannot be seen.
         """
+        key = as_key(key)
         if jax.numpy.zeros(0).dtype != np.float64:
             raise ValueError(
                 "Theorems are checked in float64: call "
                 '`jax.config.update("jax_enable_x64", True)` first.'
             )
         # NumPy draws the instances: nothing has to be compiled for that.
-        key = as_key(key)
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
         found = self.sides(self.formula, rng, quick)
         met = np.ones(len(found.left), bool) if found.met is None else np.asarray(found.met, bool)
