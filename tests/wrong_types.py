@@ -11,6 +11,7 @@ import traceback
 import types
 import warnings
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -434,7 +435,10 @@ def valid_calls() -> dict[str, Call]:
             triplets.fit, {"frame": table}, traced=False, names=("The table", "column")
         ),
         "completion.TripletCompleter.partial_fit": Call(
-            triplets.partial_fit, {"frame": table}, traced=False, names=("The table", "column")
+            deepcopy(triplets).partial_fit,
+            {"frame": table},
+            traced=False,
+            names=("The table", "column"),
         ),
         "completion.TripletCompleter.predict": Call(
             triplets.predict, {"frame": table}, traced=False, names=("The table", "column")

@@ -44,6 +44,9 @@ def as_numbers(value: Any, name: str) -> Any:
             f"`{name}` is complex ({array.dtype}); flatrank works on real matrices: "
             "pass the real and the imaginary part as separate problems."
         )
+    if isinstance(array, np.ndarray) and not (array.dtype.isnative and array.dtype.itemsize <= 8):
+        # As read from files of other machines; JAX has no such types.
+        array = array.astype(f"={array.dtype.kind}{min(array.dtype.itemsize, 8)}")
     return array
 
 
@@ -99,9 +102,7 @@ def one_network(network: Any, name: str) -> Any:
 def not_empty(matrix: jax.Array, name: str) -> jax.Array:
     """The matrix, or a ValueError for one without rows or columns."""
     if 0 in matrix.shape:
-        raise ValueError(
-            f"`{name}` has shape {matrix.shape}: pass at least one row and one column."
-        )
+        raise ValueError(f"`{name}` has shape {matrix.shape}: pass at least one of each axis.")
     return matrix
 
 
@@ -210,13 +211,14 @@ def as_positive(value: Any, name: str, remedy: str, *, zero: bool = False) -> An
     if not (0 <= number < np.inf if zero else 0 < number < np.inf):
         least = "at least 0" if zero else "positive"
         raise ValueError(f"`{name}` must be {least} and finite, found {value}: {remedy}.")
-    return value
+    return number if isinstance(value, np.ndarray) else value
 
 
 def as_number(value: Any, name: str, remedy: str) -> float:
     """One real number, no truth value and no text, as a Python float; it may be infinite or NaN."""
     try:
-        if isinstance(value, bool | str | bytes) or np.shape(value) != ():
+        kind = getattr(getattr(value, "dtype", None), "kind", "f")
+        if isinstance(value, bool | str | bytes) or kind not in "fiu" or np.shape(value) != ():
             raise TypeError
         return float(value)
     except (TypeError, ValueError):

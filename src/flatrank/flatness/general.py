@@ -288,8 +288,12 @@ def _split(loss: Any, model: PyTree, *data: Any) -> tuple[PyTree, PyTree]:
     """The parameters of the model and the rest, checked."""
     as_function(loss, "loss", "of (model, *data)")
     leaves = jax.tree.leaves(model)
-    if any(isinstance(leaf, np.ma.MaskedArray) for leaf in leaves):
-        raise TypeError("`model` has masked arrays: fill them by `.filled(...)`.")
+    ours = [leaf for leaf in leaves if isinstance(leaf, np.ndarray)]
+    if any(np.ma.isMaskedArray(leaf) or not leaf.dtype.isnative for leaf in ours):
+        raise TypeError(
+            "`model` has arrays that JAX does not take, masked ones or of another machine's byte order: "
+            "convert them with `jax.numpy.asarray`."
+        )
     arrays = [leaf for leaf in leaves if eqx.is_inexact_array(leaf)]
     if not any(leaf.size for leaf in arrays):
         raise ValueError(

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._checks import as_real, not_empty
 from ._base import AbstractMeasurements
 from ._dense import DenseMeasurements
 
@@ -28,4 +29,5 @@ def as_measurements(A: Any, name: str = "A") -> AbstractMeasurements:
         raise TypeError(f"`{name}` is a {type(A).__name__} of unequal parts: {remedy}.") from None
     if axes != 3:
         raise ValueError(f"`{name}` has {axes} axes: {remedy}.")
+    not_empty(as_real(A, name, 3), name)
     return DenseMeasurements(A)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._checks import as_array, as_index, as_shape, is_traced
+from .._checks import as_index, as_numbers, as_shape, is_traced
 from ._base import AbstractMeasurements, Network
 
 # Rows of both factors are gathered for at most this many numbers at a time (128 MiB in float64).
@@ -57,7 +57,7 @@ class EntryMeasurements(AbstractMeasurements):
     @classmethod
     def from_mask(cls, mask: Any) -> "EntryMeasurements":
         """The entries where an (m, n) array of booleans or 0/1 is true, row by row."""
-        mask = np.asarray(as_array(mask, "mask"))
+        mask = np.asarray(as_numbers(mask, "mask"))
         if mask.ndim != 2 or not (mask.dtype == bool or np.isin(mask, (0, 1)).all()):
             raise ValueError(
                 f"`mask` must be a two-dimensional array of booleans or 0/1, found shape "
