@@ -50,7 +50,7 @@ def test_at_least_one_entry_is_held_out_and_not_all(fraction):
         ({"values": [1.0, np.nan, 2.0]}, "`values` has 1 NaN or infinite"),
         ({"values": [1.0, 2.0]}, "give one value for each entry"),
         ({"values": [1e200, 2.0, 3.0]}, "divide them by a constant"),
-        ({"values": ["a", "b", "c"]}, "`values` must be numbers"),
+        ({"values": ["a", "b", "c"]}, "`values` has data type <U1; flatrank works on real numbers"),
         ({"rows": [0, 1, 2]}, "`rows` has index 2, outside 0..1"),
         ({"rows": [0.0, 1.0, 1.0]}, "indices are integers"),
         ({"columns": [2, 0, 0]}, "more than once"),

@@ -186,10 +186,6 @@ class Entries:
 def as_values(values: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Values as floating-point numbers, one for each index; or TypeError, ValueError."""
     values = np.asarray(as_numbers(values, "values"))
-    if values.dtype.kind not in "fiub":
-        raise TypeError(
-            f"`values` must be numbers, found {values.dtype}: convert them with `.astype(float)`."
-        )
     values = np.asarray(values, np.float32 if values.dtype == np.float32 else np.float64)
     if values.shape != shape:
         raise ValueError(

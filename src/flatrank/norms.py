@@ -21,7 +21,7 @@ def singular_values(matrix: Any) -> Float[Array, " k"]:
     return jnp.linalg.svd(as_matrix(matrix, finite=False), compute_uv=False)
 
 
-def schatten_norm(matrix: Any, p: float) -> Float[Array, ""]:
+def schatten_norm(matrix: Any, p: Any) -> Float[Array, ""]:
     """The Schatten-p norm (sum_i s_i^p)^{1/p}; for p < 1 a quasi-norm.
 
     Raises ValueError if p is not positive.
