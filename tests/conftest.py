@@ -14,8 +14,9 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Compiled programs are kept: both workers need many of the same ones, a worker that has run out of memory
-# maps (below) needs its own again, and the next run needs them all. Compiling is four fifths of a test.
+# Compiled programs are kept: both workers need many of the same ones, a worker that has run out of
+# memory maps (below) needs its own again, and the next run needs them all. Compiling is four fifths of
+# a test.
 _KEPT = Path(__file__).parents[1] / ".cache" / "compiled"
 if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     jax.config.update("jax_compilation_cache_dir", str(_KEPT))
