@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ._words import PenaltyWord
 from .flatness import flatten, trace_of_hessian
 from .measurements import AbstractMeasurements
 from .network import DeepLinear
@@ -60,8 +61,10 @@ class WeightDecay(AbstractPenalty):
         return 2 / depth
 
 
-# What the penalties are called where they are written as a word: arguments, files, the command line.
-PENALTIES: dict[str, type[AbstractPenalty]] = {"flatness": Flatness, "weight-decay": WeightDecay}
+PENALTIES: dict[str, type[AbstractPenalty]] = {
+    PenaltyWord.flatness.value: Flatness,
+    PenaltyWord.weight_decay.value: WeightDecay,
+}
 
 
 def as_penalty(value: Any, name: str = "penalty") -> AbstractPenalty:
