@@ -1,5 +1,9 @@
 """What bad input looks like: one sentence naming the argument, what was found and the remedy."""
 
+import operator
+import os
+from collections.abc import Mapping, Set
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,39 +15,63 @@ def is_traced(*values: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
-def as_array(value: Any, name: str) -> jax.Array:
-    """A JAX array, or a sentence about why the argument cannot be one."""
-    if isinstance(value, jax.Array):
-        return value
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"`{name}` is a {type(value).__name__} that is no array: pass numbers, in rows of "
-            "the same length."
-        ) from None
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"`{name}` has data type {array.dtype}; flatrank works on real numbers: "
-            f"convert it with `numpy.asarray({name}, dtype=float)`."
-        )
-    return jax.numpy.asarray(array)
-
-
-def as_real(value: Any, name: str, ndim: int) -> jax.Array:
-    """A finite floating-point array of `ndim` axes. Values of traced arrays are not checked."""
-    array = as_array(value, name)
+def as_numbers(value: Any, name: str) -> Any:
+    """An array of real numbers, NumPy's or JAX's; or a sentence about why it cannot be one."""
+    array = value
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(f"`{name}` has masked values: remove them, or fill them by `.filled(...)`.")
+    if not isinstance(value, jax.Array):
+        try:
+            array = np.asarray(value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"`{name}` is a {type(value).__name__} that is no array: pass numbers, in rows of "
+                "the same length."
+            ) from None
+        if array.ndim == 0 and array.dtype.kind not in "fiubc":
+            raise TypeError(
+                f"`{name}` must be an array of numbers, found {found(value)}: pass numbers."
+            )
+        if array.dtype.kind not in "fiubc":
+            raise TypeError(
+                f"`{name}` has data type {array.dtype}; flatrank works on real numbers: "
+                f"convert it with `numpy.asarray({name}, dtype=float)`."
+            )
+    elif _is_key(array):
+        raise TypeError(f"`{name}` must be an array of numbers, found a random key: pass numbers.")
     if jax.numpy.issubdtype(array.dtype, jax.numpy.complexfloating):
         raise TypeError(
             f"`{name}` is complex ({array.dtype}); flatrank works on real matrices: "
             "pass the real and the imaginary part as separate problems."
         )
+    return array
+
+
+def _is_key(value: Any) -> bool:
+    """Whether a value is an array of random keys, which has no numbers."""
+    return isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.extended)
+
+
+def as_array(value: Any, name: str) -> jax.Array:
+    """A JAX array of real numbers, or a sentence about why the argument cannot be one."""
+    return jax.numpy.asarray(as_numbers(value, name))
+
+
+def as_floating(value: Any, name: str, ndim: int) -> jax.Array:
+    """A floating-point array of `ndim` axes; its values are not looked at."""
+    array = as_array(value, name)
     if array.ndim != ndim:
         raise ValueError(
             f"`{name}` must have {ndim} axes, found {array.ndim} (shape {array.shape}): reshape it."
         )
     if not jax.numpy.issubdtype(array.dtype, jax.numpy.floating):
         array = array.astype(float)
+    return array
+
+
+def as_real(value: Any, name: str, ndim: int) -> jax.Array:
+    """A finite floating-point array of `ndim` axes. Values of traced arrays are not checked."""
+    array = as_floating(value, name, ndim)
     if not is_traced(array):
         # A constant can be looked at inside `jit`, but only outside of its trace.
         with jax.ensure_compile_time_eval():
@@ -57,14 +85,34 @@ def as_real(value: Any, name: str, ndim: int) -> jax.Array:
     return array
 
 
+def one_network(network: Any, name: str) -> Any:
+    """The network, or a ValueError for the layers of many at once."""
+    axes = np.ndim(network.layers[0])
+    if axes != 2:
+        raise ValueError(
+            f"`{name}` has layers of {axes} axes, those of many networks at once: take one, "
+            f"`jax.tree.map(lambda x: x[0], {name})`, or all by `jax.vmap`."
+        )
+    return network
+
+
+def not_empty(matrix: jax.Array, name: str) -> jax.Array:
+    """The matrix, or a ValueError for one without rows or columns."""
+    if 0 in matrix.shape:
+        raise ValueError(
+            f"`{name}` has shape {matrix.shape}: pass at least one row and one column."
+        )
+    return matrix
+
+
 def _looked_at(value: Any, array: jax.Array) -> tuple[Any, Any]:
     """The array as it came if NumPy's, and whose functions to use: JAX compiles each for its shape."""
     return (value, np) if isinstance(value, np.ndarray) else (array, jax.numpy)
 
 
-def as_index(value: Any, name: str, bound: int) -> jax.Array:
-    """A one-dimensional array of indices in [0, bound)."""
-    array = as_array(value, name)
+def as_integers(value: Any, name: str) -> Any:
+    """A one-dimensional array of integers, NumPy's or JAX's."""
+    array = as_numbers(value, name)
     if not jax.numpy.issubdtype(array.dtype, jax.numpy.integer):
         raise TypeError(
             f"`{name}` has data type {array.dtype}; indices are integers: "
@@ -74,28 +122,37 @@ def as_index(value: Any, name: str, bound: int) -> jax.Array:
         raise ValueError(
             f"`{name}` must be one-dimensional, found shape {array.shape}: flatten it with `.ravel()`."
         )
+    return array
+
+
+def as_index(value: Any, name: str, bound: int) -> jax.Array:
+    """A one-dimensional array of indices in [0, bound)."""
+    array = as_integers(value, name)
     if array.size and not is_traced(array):
         with jax.ensure_compile_time_eval():
-            here, _ = _looked_at(value, array)
-            low, high = int(here.min()), int(here.max())
+            low, high = int(array.min()), int(array.max())
         if low < 0 or high >= bound:
             raise ValueError(
                 f"`{name}` has index {low if low < 0 else high}, outside 0..{bound - 1}: "
                 "check the shape, and that indices start at 0."
             )
-    return array.astype(jax.numpy.int32)
+    return jax.numpy.asarray(array).astype(jax.numpy.int32)
 
 
 def as_shape(value: Any, name: str = "shape") -> tuple[int, int]:
     """A pair of positive Python integers."""
+    remedy = "pass for example (60, 40)"
     try:
-        rows, columns = (int(size) for size in value)
+        # Neither the letters of a word nor fractions are sizes, and a set has no order.
+        if isinstance(value, str | bytes | Mapping | Set) or _is_key(value):
+            raise TypeError
+        rows, columns = map(operator.index, value)
     except (TypeError, ValueError):
         raise ValueError(
-            f"`{name}` must be a pair (rows, columns), found {value!r}: pass for example (60, 40)."
+            f"`{name}` must be a pair (rows, columns), found {found(value)}: {remedy}."
         ) from None
     if rows < 1 or columns < 1:
-        raise ValueError(f"`{name}` must be positive, found {value!r}: pass for example (60, 40).")
+        raise ValueError(f"`{name}` must be positive, found {value!r}: {remedy}.")
     return rows, columns
 
 
@@ -131,45 +188,99 @@ def as_positive_semidefinite(value: Any, name: str, size: int | None = None) -> 
 def positive_integer(value: Any, name: str) -> int:
     """A Python integer of at least one."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1, found {value!r}.")
+        raise ValueError(f"`{name}` must be an integer of at least 1, found {found(value)}.")
     return int(value)
 
 
-def as_positive(value: Any, name: str, remedy: str) -> Any:
-    """A positive finite number, as it came. The value of a traced one is not checked, its shape is."""
-    if np.shape(value) == () and is_traced(value):
+def as_seed(value: Any, name: str = "seed") -> int:
+    """A Python integer of at least zero, for a random key."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 2**63:
+        raise ValueError(f"`{name}` must be an integer of at least 0, found {found(value)}.")
+    return int(value)
+
+
+def as_positive(value: Any, name: str, remedy: str, *, zero: bool = False) -> Any:
+    """A positive finite number (or zero, where that may be), as it came.
+
+    The value of a traced one is not checked, its shape is.
+    """
+    if isinstance(value, jax.core.Tracer) and value.shape == ():
         return value
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"`{name}` must be one number, found {_found(value)}: {remedy}.") from None
-    if isinstance(value, bool) or not 0 < number < np.inf:
-        raise ValueError(f"`{name}` must be positive and finite, found {value}: {remedy}.")
+    number = as_number(value, name, remedy)
+    if not (0 <= number < np.inf if zero else 0 < number < np.inf):
+        least = "at least 0" if zero else "positive"
+        raise ValueError(f"`{name}` must be {least} and finite, found {value}: {remedy}.")
     return value
 
 
-def as_key(key: Any, name: str = "key") -> jax.Array:
-    """One random key; `jax.random.PRNGKey(0)`, the form of before, is wrapped."""
+def as_number(value: Any, name: str, remedy: str) -> float:
+    """One real number, no truth value and no text, as a Python float; it may be infinite or NaN."""
+    try:
+        if isinstance(value, bool | str | bytes) or np.shape(value) != ():
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"`{name}` must be one number, found {found(value)}: {remedy}.") from None
+
+
+def between_0_and_1(value: Any, name: str) -> float:
+    """A number between 0 and 1, neither of them included."""
+    number = as_number(value, name, "pass one between 0 and 1")
+    if not 0 < number < 1:
+        raise ValueError(f"`{name}` must be between 0 and 1, found {value}.")
+    return number
+
+
+def as_function(value: Any, name: str, of: str) -> Any:
+    """Something that can be called; or TypeError, with what it is to be a function of."""
+    if not callable(value):
+        raise TypeError(f"`{name}` must be a function {of}, found {found(value)}.")
+    return value
+
+
+def as_keys(key: Any, name: str = "key") -> jax.Array:
+    """Random keys, one or an array; `jax.random.PRNGKey(0)`, the form of before, is wrapped."""
     here = f"`{name}` must be one random key: pass jax.random.key(0)"
     if not isinstance(key, jax.Array | np.ndarray):
-        raise TypeError(f"{here}, found {_found(key)}.")
+        raise TypeError(f"{here}, found {found(key)}.")
     if not jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
         words = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
         if key.dtype != words.dtype or key.shape[-1:] != words.shape:
-            raise TypeError(f"{here}, found {_found(key)}.")
+            raise TypeError(f"{here}, found {found(key)}.")
         key = jax.random.wrap_key_data(jax.numpy.asarray(key))
+    return key
+
+
+def as_key(key: Any, name: str = "key") -> jax.Array:
+    """One random key."""
+    key = as_keys(key, name)
     if key.shape != ():
         raise ValueError(
-            f"{here}, found {key.shape} of them; `jax.vmap` takes one after the other."
+            f"`{name}` must be one random key: pass jax.random.key(0), found {key.shape} of them; "
+            "`jax.vmap` takes one after the other."
         )
     return key
 
 
-def _found(value: Any) -> str:
+def as_instance(value: Any, kind: Any, name: str, remedy: str) -> Any:
+    """A value of a class, or of one of several; or TypeError."""
+    if not isinstance(value, kind):
+        raise TypeError(f"`{name}` is {found(value)}: {remedy}.")
+    return value
+
+
+def as_path(value: Any, name: str) -> Path:
+    """A path on disk, given as such or as text."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"`{name}` must be a path, found {found(value)}: pass text or a Path.")
+    return Path(value)
+
+
+def found(value: Any) -> str:
     """What was found, in few words."""
-    shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple):
-        return f"an array of type {value.dtype} and shape {shape}"
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if isinstance(shape, tuple) and dtype is not None:
+        return f"an array of type {dtype} and shape {shape}"
     text = repr(value)
     return text if len(text) <= 40 else f"a {type(value).__name__}"
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ._checks import as_shape
+from ._checks import as_numbers, as_shape
 from .measurements import EntryMeasurements
 
 # The smallest standard deviation of values, and one over the largest, that single precision can hold.
@@ -57,7 +57,8 @@ class Entries:
         column_names: np.ndarray | None = None,
         long_form: LongForm | None = None,
     ):
-        values = as_values(values, np.shape(rows))
+        values = as_values(values, np.shape(as_numbers(rows, "rows")))
+        as_numbers(columns, "columns")
         if not np.isfinite(values).all():
             raise ValueError(
                 f"`values` has {np.sum(~np.isfinite(values))} NaN or infinite value(s): remove them."
@@ -184,7 +185,7 @@ class Entries:
 
 def as_values(values: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Values as floating-point numbers, one for each index; or TypeError, ValueError."""
-    values = np.asarray(values)
+    values = np.asarray(as_numbers(values, "values"))
     if values.dtype.kind not in "fiub":
         raise TypeError(
             f"`values` must be numbers, found {values.dtype}: convert them with `.astype(float)`."

@@ -6,9 +6,19 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from ._checks import as_real, as_shape, positive_integer
+from ._checks import (
+    as_floating,
+    as_key,
+    as_positive,
+    as_real,
+    as_shape,
+    found,
+    not_empty,
+    one_network,
+    positive_integer,
+)
 from ._order import after
 
 
@@ -26,7 +36,15 @@ class DeepLinear(eqx.Module):
     layers: tuple[Float[Array, "_ _"], ...]
 
     def __init__(self, layers: Any):
-        layers = tuple(as_real(layer, f"layers[{j}]", 2) for j, layer in enumerate(layers))
+        if not isinstance(layers, tuple | list):
+            raise TypeError(
+                f"`layers` must be a tuple of matrices, W_1 first, found {found(layers)}: for one "
+                "matrix pass (matrix,), or use DeepLinear.balanced(matrix, depth)."
+            )
+        layers = tuple(
+            not_empty(as_real(layer, f"layers[{j}]", 2), f"layers[{j}]")
+            for j, layer in enumerate(layers)
+        )
         if not layers:
             raise ValueError("`layers` is empty: a network has at least one layer.")
         for j, (lower, upper) in enumerate(itertools.pairwise(layers)):
@@ -95,27 +113,30 @@ class DeepLinear(eqx.Module):
         left, right = self.factors()
         return svd_of_product(left, right.T)
 
-    def scaled(self, factor: Float[Array, ""] | float) -> "DeepLinear":
+    def scaled(self, factor: Any) -> "DeepLinear":
         """The network of factor * W (factor > 0), the scale shared equally by the layers."""
+        factor = as_positive(factor, "factor", "the scale is shared by the layers", zero=True)
         each = jnp.asarray(factor, self.layers[0].dtype) ** (1 / self.depth)
         return DeepLinear(tuple(each * layer for layer in self.layers))
 
     @classmethod
     def gaussian(
         cls,
-        key: PRNGKeyArray,
+        key: Any,
         shape: tuple[int, int],
         depth: int,
         width: int | None = None,
-        scale: float = 1.0,
+        scale: Any = 1.0,
     ) -> "DeepLinear":
         """Independent Gaussian layers; every entry of W has mean 0 and standard deviation `scale`.
 
         Each layer has standard deviation (scale / sqrt(k_1 ... k_{L-1}))^{1/L}, so that the layers
         share the scale. `width` defaults to min(m, n), which does not restrict the rank.
         """
+        key = as_key(key)
         m, n = as_shape(shape)
         depth = positive_integer(depth, "depth")
+        scale = as_positive(scale, "scale", "pass 1.0 for entries of variance one", zero=True)
         width = min(m, n) if width is None else positive_integer(width, "width")
         deviation = (scale / width ** ((depth - 1) / 2)) ** (1 / depth)
         sizes = [n, *[width] * (depth - 1), m]
@@ -135,20 +156,31 @@ class DeepLinear(eqx.Module):
         the last U diag(s^{1/L}). A width below the rank gives the nearest matrix of rank `width`;
         a width above min(m, n) pads with zeros.
         """
-        matrix = as_real(matrix, "matrix", 2)
+        matrix = as_matrix(matrix)
         u, s, vt = jnp.linalg.svd(matrix, full_matrices=False)
         return cls.from_svd(u, s, vt, depth, width)
 
     @classmethod
     def from_svd(
         cls,
-        u: Float[Array, "m k"],
-        s: Float[Array, " k"],
-        vt: Float[Array, "k n"],
+        u: Any,
+        s: Any,
+        vt: Any,
         depth: int,
         width: int | None = None,
     ) -> "DeepLinear":
-        """The balanced network of a matrix given by its singular value decomposition."""
+        """The balanced network of a matrix given by its singular value decomposition.
+
+        `u` has shape (m, k), `s` (k,) and `vt` (k, n).
+        """
+        u, s, vt = as_floating(u, "u", 2), as_floating(s, "s", 1), as_floating(vt, "vt", 2)
+        not_empty(u, "u")
+        not_empty(vt, "vt")
+        if not len(s) == u.shape[1] == len(vt):
+            raise ValueError(
+                f"`u`, `s` and `vt` have shapes {u.shape}, {s.shape} and {vt.shape}: pass a thin "
+                "decomposition, (m, k), (k,) and (k, n)."
+            )
         depth = positive_integer(depth, "depth")
         if depth == 1:
             return cls(((u * s[None]) @ vt,))
@@ -161,16 +193,33 @@ class DeepLinear(eqx.Module):
 
 
 def as_network(value: Any, name: str = "network") -> DeepLinear:
-    """A network, given as such or as what holds one (a `Solution`, a `TrainingResult`); or TypeError."""
-    if isinstance(value, DeepLinear):
-        return value
-    held = getattr(value, "network", None)
-    if isinstance(held, DeepLinear):
-        return held
-    raise TypeError(
-        f"`{name}` is a {type(value).__name__}: pass a DeepLinear, such as "
-        "DeepLinear.balanced(matrix, depth=2) for a matrix, or a Solution."
-    )
+    """A network, given as such or as what holds one (a `Solution`, a `Run`); or TypeError.
+
+    Raises ValueError for the layers of many runs at once.
+    """
+    network = held_network(value)
+    if network is None:
+        raise TypeError(
+            f"`{name}` is a {type(value).__name__}: pass a DeepLinear, such as "
+            "DeepLinear.balanced(matrix, depth=2) for a matrix, or a Solution."
+        )
+    return one_network(network, name)
+
+
+def as_matrix(value: Any, name: str = "matrix", *, finite: bool = True) -> jax.Array:
+    """A real matrix, given as such or as the network (or the `Solution`) whose matrix it is.
+
+    Without `finite` its values are not looked at.
+    """
+    if held_network(value) is not None:
+        return as_network(value, name).matrix()
+    return not_empty((as_real if finite else as_floating)(value, name, 2), name)
+
+
+def held_network(value: Any) -> DeepLinear | None:
+    """The network, or the one that a value holds, if any."""
+    network = value if isinstance(value, DeepLinear) else getattr(value, "network", None)
+    return network if isinstance(network, DeepLinear) else None
 
 
 def svd_of_product(

@@ -7,9 +7,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ._checks import positive_integer
 from ._words import PenaltyWord
-from .flatness import flatten, trace_of_hessian
-from .measurements import AbstractMeasurements
+from .flatness import fitting, flatten, trace_of_hessian
 from .network import DeepLinear
 
 
@@ -17,11 +17,11 @@ class AbstractPenalty(eqx.Module):
     """A function of the layers, least over all networks of a matrix at its induced regulariser."""
 
     @abstractmethod
-    def __call__(self, network: DeepLinear, A: AbstractMeasurements) -> Float[Array, ""]:
+    def __call__(self, network: Any, A: Any) -> Float[Array, ""]:
         """The penalty of the layers, a scalar."""
 
     @abstractmethod
-    def settle(self, network: DeepLinear, A: AbstractMeasurements) -> DeepLinear:
+    def settle(self, network: Any, A: Any) -> DeepLinear:
         """The network of the same matrix with the smallest penalty."""
 
     @abstractmethod
@@ -32,33 +32,37 @@ class AbstractPenalty(eqx.Module):
 class Flatness(AbstractPenalty):
     """The trace of the Hessian of the loss: near 2 L (m n)^{1/L} ||M||_*^{2(L-1)/L} under RIP."""
 
-    def __call__(self, network: DeepLinear, A: AbstractMeasurements) -> Float[Array, ""]:
+    def __call__(self, network: Any, A: Any) -> Float[Array, ""]:
         """tr H, see `flatrank.trace_of_hessian`."""
         return trace_of_hessian(network, A)
 
-    def settle(self, network: DeepLinear, A: AbstractMeasurements) -> DeepLinear:
+    def settle(self, network: Any, A: Any) -> DeepLinear:
         """The flattest layers, see `flatrank.flatten`."""
         return flatten(network, A)
 
     def degree(self, depth: int) -> float:
         """2 (L - 1) / L: each term of the trace leaves one layer out."""
+        depth = positive_integer(depth, "depth")
         return 2 * (depth - 1) / depth
 
 
 class WeightDecay(AbstractPenalty):
     """sum_j ||W_j||_F^2, which induces L ||M||_{S_{2/L}}^{2/L}, the Schatten-2/L quasi-norm."""
 
-    def __call__(self, network: DeepLinear, A: AbstractMeasurements) -> Float[Array, ""]:
+    def __call__(self, network: Any, A: Any) -> Float[Array, ""]:
         """The sum of squares of all layers."""
+        network, _ = fitting(network, A)
         return jnp.sum(jnp.stack([jnp.sum(layer**2) for layer in network.layers]))
 
-    def settle(self, network: DeepLinear, A: AbstractMeasurements) -> DeepLinear:
+    def settle(self, network: Any, A: Any) -> DeepLinear:
         """The balanced layers."""
-        return DeepLinear.from_svd(*network.svd(), network.depth, network.width)
+        network, _ = fitting(network, A)
+        u, s, vt = network.svd()
+        return DeepLinear.from_svd(u, s, vt, network.depth, network.width)
 
     def degree(self, depth: int) -> float:
         """2 / L."""
-        return 2 / depth
+        return 2 / positive_integer(depth, "depth")
 
 
 PENALTIES: dict[str, type[AbstractPenalty]] = {

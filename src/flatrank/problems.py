@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._checks import as_shape, positive_integer
+from ._checks import as_key, as_seed, as_shape, found, positive_integer
 from .measurements import (
     AbstractMeasurements,
     DenseMeasurements,
@@ -22,32 +22,50 @@ ENSEMBLES = ("gaussian", "entries", "rank-one")
 MOST_MASKS = 300
 
 
-def low_rank_matrix(key: PRNGKeyArray, shape: tuple[int, int], rank: int) -> Float[Array, "m n"]:
+def low_rank_matrix(key: Any, shape: Any, rank: int) -> Float[Array, "m n"]:
     """The product of two standard normal factors, shape (m, n), of the given rank.
 
     Raises ValueError for a rank above min(m, n).
     """
-    m, n = as_shape(shape)
-    if positive_integer(rank, "rank") > min(m, n):
-        raise ValueError(f"`rank` must be at most min(m, n) = {min(m, n)}, found {rank}.")
+    key = as_key(key)
+    (m, n), rank = _shape_and_rank(shape, rank)
     left, right = jax.random.split(key)
     return jax.random.normal(left, (m, rank)) @ jax.random.normal(right, (rank, n))
 
 
-def draw_truth(
-    key: PRNGKeyArray, shape: tuple[int, int], rank: int
-) -> tuple[Float[Array, "m n"], PRNGKeyArray]:
+def _shape_and_rank(shape: Any, rank: Any) -> tuple[tuple[int, int], int]:
+    m, n = as_shape(shape)
+    if positive_integer(rank, "rank") > min(m, n):
+        raise ValueError(f"`rank` must be at most min(m, n) = {min(m, n)}, found {rank}.")
+    return (m, n), rank
+
+
+def _checked_draw(
+    ensemble: Any, shape: Any, count: Any, known: tuple[str, ...]
+) -> tuple[tuple[int, int], int]:
+    """The shape and the count, or a sentence about them or the ensemble."""
+    if not isinstance(ensemble, str) or ensemble not in known:
+        raise ValueError(f"`ensemble` must be one of {list(known)}, found {found(ensemble)}.")
+    m, n = as_shape(shape)
+    if positive_integer(count, "count") > m * n and ensemble in ("entries", "completion"):
+        raise ValueError(f"`count` must be at most the {m * n} entries of `shape`, found {count}.")
+    return (m, n), count
+
+
+def draw_truth(key: Any, shape: Any, rank: int) -> tuple[Float[Array, "m n"], PRNGKeyArray]:
     """A matrix of the given rank and of Frobenius norm one, and the key for its measurements."""
-    truth_key, key = jax.random.split(key)
+    truth_key, key = jax.random.split(as_key(key))
     truth = low_rank_matrix(truth_key, shape, rank)
     return truth / jnp.linalg.norm(truth), key
 
 
-def draw_measurements(
-    key: PRNGKeyArray, ensemble: str, shape: tuple[int, int], count: int
-) -> AbstractMeasurements:
-    """Standard Gaussian matrices, uniform entries, or products of standard Gaussian vectors."""
-    m, n = shape
+def draw_measurements(key: Any, ensemble: Any, shape: Any, count: int) -> AbstractMeasurements:
+    """Standard Gaussian matrices, uniform entries, or products of standard Gaussian vectors.
+
+    `ensemble` is one of `ENSEMBLES`. Raises TypeError or ValueError for what cannot be drawn.
+    """
+    key = as_key(key)
+    (m, n), count = _checked_draw(ensemble, shape, count, ENSEMBLES)
     if ensemble == "gaussian":
         # Who needs moments (`recover` and `train` do, for flatness) prepares them; sweeps hold many.
         return gaussian_measurements(key, count, (m, n), prepare=False)
@@ -60,13 +78,14 @@ def draw_measurements(
     )
 
 
-def draw_covering_entries(
-    key: PRNGKeyArray, shape: tuple[int, int], count: int, least: int
-) -> EntryMeasurements | None:
+def draw_covering_entries(key: Any, shape: Any, count: int, least: int) -> EntryMeasurements | None:
     """Uniform entries with `least` or more in every row and column; None: not in `MOST_MASKS` draws.
 
     A line with fewer entries than the rank is not determined by them, whatever the method.
     """
+    key = as_key(key)
+    shape, count = _checked_draw("entries", shape, count, ENSEMBLES)
+    least = positive_integer(least, "least")
     for attempt in range(MOST_MASKS):
         drawn = key if attempt == 0 else jax.random.fold_in(key, attempt)
         A: Any = draw_measurements(drawn, "entries", shape, count)
@@ -77,9 +96,9 @@ def draw_covering_entries(
 
 
 def draw_problem(
-    key: PRNGKeyArray,
-    ensemble: str,
-    shape: tuple[int, int],
+    key: Any,
+    ensemble: Any,
+    shape: Any,
     rank: int,
     count: int,
     least: int = 1,
@@ -91,7 +110,10 @@ def draw_problem(
 
     Raises RuntimeError if no mask is found.
     """
-    truth_key, key = jax.random.split(key)
+    shape, rank = _shape_and_rank(shape, rank)
+    shape, count = _checked_draw(ensemble, shape, count, (*ENSEMBLES, "quadratic"))
+    least = positive_integer(least, "least")
+    truth_key, key = jax.random.split(as_key(key))
     key = jax.random.fold_in(key, count)
     A: AbstractMeasurements | None
     if ensemble == "quadratic":
@@ -111,10 +133,10 @@ def draw_problem(
 
 
 def gaussian_problem(
-    depth: int, shape: tuple[int, int], rank: int, count: int, seed: int, scale: float
+    depth: int, shape: Any, rank: int, count: int, seed: int, scale: Any
 ) -> tuple[DenseMeasurements, Float[Array, "m n"], DeepLinear]:
     """Gaussian measurements of a matrix of Frobenius norm one, the matrix, and a random network."""
-    keys = jax.random.split(jax.random.key(seed), 3)
+    keys = jax.random.split(jax.random.key(as_seed(seed)), 3)
     truth = low_rank_matrix(keys[0], shape, rank)
     A = gaussian_measurements(keys[1], count, shape)
     network = DeepLinear.gaussian(keys[2], shape, depth, scale=scale)
@@ -130,10 +152,12 @@ class _EntriesOfMatrix(EntryMeasurements):
 
 
 def unit_entries_problem(
-    ensemble: str, side: int, rank: int, count: int, seed: int
+    ensemble: Any, side: int, rank: int, count: int, seed: int
 ) -> tuple[AbstractMeasurements, np.ndarray]:
     """Entries, or measurements with entries N(0, 1)/side, and a matrix of Frobenius norm `side`."""
-    truth_key, key = jax.random.split(jax.random.key(seed))
+    side = positive_integer(side, "side")
+    _, count = _checked_draw(ensemble, (side, side), count, ("completion", "sensing"))
+    truth_key, key = jax.random.split(jax.random.key(as_seed(seed)))
     truth = np.asarray(low_rank_matrix(truth_key, (side, side), rank), np.float64)
     truth = truth * (side / np.linalg.norm(truth))
     if ensemble == "completion":

@@ -1,19 +1,23 @@
 """The estimator for tables in the manner of scikit-learn."""
 
+import datetime
 import math
 import warnings
+from collections import Counter
 from typing import Any
 
 import equinox as eqx
 import numpy as np
+import scipy.sparse
 from jaxtyping import Array
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._checks import as_shape, require_memory
+from .._checks import as_function, as_integers, as_shape, found, require_memory
 from .._progress import OnStep, silent
 from .._renamed import warn_renamed
+from ..data import real_values
 from ..entries import Entries
 from ..flatness import trace_of_hessian
 from ..measurements import EntryMeasurements
@@ -155,19 +159,20 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         rows: Any,
         columns: Any,
         values: Any,
-        shape: tuple[int, int],
+        shape: Any,
         *,
-        on_step: OnStep = silent,
+        on_step: Any = silent,
     ) -> "MatrixCompleter":
         """Fit the model to values at (rows_i, columns_i) of a table of a given shape.
 
         `on_step(what, fraction done)` is called as the work proceeds. Raises as `fit` does, and
         ValueError for indices out of range or an entry given twice.
         """
+        as_function(on_step, "on_step", "of (what, fraction)")
         return self._fitted(Entries(rows, columns, values, shape), on_step)
 
     def partial_fit_entries(
-        self, rows: Any, columns: Any, values: Any, shape: tuple[int, int] | None = None
+        self, rows: Any, columns: Any, values: Any, shape: Any = None
     ) -> "MatrixCompleter":
         """Fit some more entries; one that was there before is replaced.
 
@@ -179,8 +184,13 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         check_is_fitted(self)
         m, n = self.completion_.shape
         if shape is None:
-            largest = (int(x.max()) + 1 if x.size else 0 for x in map(np.asarray, (rows, columns)))
-            shape = max(m, next(largest)), max(n, next(largest))
+            shape = tuple(
+                max(size, int(lines.max()) + 1 if lines.size else 0)
+                for size, lines in (
+                    (m, as_integers(rows, "rows")),
+                    (n, as_integers(columns, "columns")),
+                )
+            )
         else:
             shape = as_shape(shape)
         if shape[0] < m or shape[1] < n:
@@ -298,6 +308,7 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
     def _validated(self, X: Any, reset: bool) -> Any:
         if isinstance(X, np.ma.MaskedArray):
             X = np.ma.filled(X.astype(float), np.nan)
+        _check_numbers(X)
         return validate_data(
             self,
             X,
@@ -356,6 +367,35 @@ class MatrixCompleter(FittedTable, OneToOneFeatureMixin, TransformerMixin, BaseE
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _check_numbers(X: Any) -> None:
+    """Raise TypeError or ValueError for text, dates and the like, with the name of the column.
+
+    scikit-learn, which checks all else, does not name it.
+    """
+    if hasattr(X, "columns") and hasattr(X, "dtypes"):
+        names = list(X.columns)
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f"X has {names.count(twice[0])} columns {twice[0]!r}: rename one.")
+        for name, dtype in zip(names, X.dtypes, strict=True):
+            if getattr(dtype, "kind", "O") not in "fiub":
+                real_values(np.asarray(X[name]), name, "X")
+        return
+    if scipy.sparse.issparse(X):
+        return
+    remedy = "pass an array of numbers (m, n), with NaN for what is missing"
+    try:
+        array = np.asarray(X)
+    except (TypeError, ValueError):
+        raise TypeError(f"X is a {type(X).__name__} that is no table: {remedy}.") from None
+    if array.dtype.kind not in "fiubcO" or (array.dtype.kind == "O" and array.ndim != 2):
+        raise TypeError(f"X must be a table, found {found(X)}: {remedy}.")
+    if array.dtype.kind == "O":
+        for k, column in enumerate(array.T):
+            if any(isinstance(one, str | bytes | datetime.date | np.datetime64) for one in column):
+                real_values(column, k, "X")
 
 
 def _is_number(value: Any) -> bool:

@@ -17,7 +17,7 @@ import safetensors.numpy
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from .._checks import require_memory
+from .._checks import as_path, require_memory
 from ..data import FrameForm, Ids, atomically, check_writable
 from ..entries import Entries
 from ..penalties import Flatness, WeightDecay
@@ -33,7 +33,7 @@ Completer = MatrixCompleter | TripletCompleter
 _COMPLETIONS = (SingleCompletion, AverageCompletion)
 
 
-def save_model(path: str | Path, completer: Completer) -> None:
+def save_model(path: Any, completer: Any) -> None:
     """Write a fitted completer to one .safetensors file, atomically and without pickle.
 
     Predictions after `load_model` are the same bit for bit. Ids may be integers, floats, strings,
@@ -42,11 +42,11 @@ def save_model(path: str | Path, completer: Completer) -> None:
     Raises ValueError for another suffix, a completer that is not fitted, and what the file cannot
     hold: ids of other types, a `random_state` that is a generator.
     """
-    path = check_writable(path, (_SUFFIX,))
     if not isinstance(completer, Completer):
         raise TypeError(
             f"`completer` must be a MatrixCompleter or TripletCompleter, found {completer!r}."
         )
+    path = check_writable(path, (_SUFFIX,))
     check_is_fitted(completer)
     tensors: dict[str, np.ndarray] = {}
     model = json.dumps(_encoded(completer, "model", tensors), allow_nan=False)
@@ -60,13 +60,13 @@ def save_model(path: str | Path, completer: Completer) -> None:
         safetensors.numpy.save_file(tensors, temporary, metadata)
 
 
-def load_model(path: str | Path) -> Completer:
+def load_model(path: Any) -> Completer:
     """The completer that `save_model` wrote.
 
     Raises FileNotFoundError for no file, ValueError for a file of something else, of a newer flatrank,
     or damaged, MemoryError for one that would not fit.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file: check the path of the model.")
     require_memory(2 * path.stat().st_size, f"Reading {path}", "free some memory")

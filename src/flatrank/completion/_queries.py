@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse
 from sklearn.utils.validation import check_is_fitted
 
-from .._checks import positive_integer
+from .._checks import as_numbers, between_0_and_1, positive_integer
 from .._renamed import warn_renamed
 from ..entries import Entries
 from ._completion import Completion
@@ -31,7 +31,7 @@ class FittedTable:
         return self.completion_.predict(*self._pairs(rows, columns))
 
     def predict_interval(
-        self, rows: Any, columns: Any, coverage: float = 0.9
+        self, rows: Any, columns: Any, coverage: Any = 0.9
     ) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds, (N,) each, that hold a new entry with probability `coverage`.
 
@@ -40,8 +40,7 @@ class FittedTable:
         missing as those were. Raises ValueError for indices out of range, a coverage outside (0, 1),
         and a model without held-out entries.
         """
-        if not 0 < coverage < 1:
-            raise ValueError(f"`coverage` must be between 0 and 1, found {coverage!r}.")
+        coverage = between_0_and_1(coverage, "coverage")
         pairs = self._pairs(rows, columns)
         if not len(self.completion_.held_out):
             raise ValueError(
@@ -90,7 +89,7 @@ class FittedTable:
         return pair
 
     def _indices(self, indices: Any, name: str, axis: int) -> np.ndarray:
-        array, size = np.asarray(indices), self.completion_.shape[axis]
+        array, size = np.asarray(as_numbers(indices, name)), self.completion_.shape[axis]
         if array.size == 0:
             return np.zeros(0, int)
         if array.dtype.kind not in "iu" or array.ndim != 1:

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from .._checks import positive_integer
+from .._checks import as_instance, between_0_and_1, positive_integer
 from ..data import (
     FrameForm,
     Ids,
@@ -108,8 +108,10 @@ class TripletCompleter(BaseEstimator):
         return self
 
     @classmethod
-    def from_table(cls, table: Entries, completer: MatrixCompleter) -> "TripletCompleter":
+    def from_table(cls, table: Any, completer: Any) -> "TripletCompleter":
         """The completer of a table in long form whose entries `completer` has been fitted to."""
+        as_instance(table, Entries, "table", "pass Entries of a long table, as `read_table` gives")
+        as_instance(completer, MatrixCompleter, "completer", "pass a fitted MatrixCompleter")
         if table.long_form is None or table.row_names is None or table.column_names is None:
             raise ValueError("`table` is not in long form: save the completer itself.")
         names = table.long_form
@@ -142,17 +144,17 @@ class TripletCompleter(BaseEstimator):
         predicted[known] = self.completer_.predict_entries(rows[known], columns[known])
         return predicted
 
-    def predict_interval(self, frame: Any, coverage: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+    def predict_interval(self, frame: Any, coverage: Any = 0.9) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds, shape (N,) each, that cover a new value with this probability.
 
         Where an id was not fitted they are quantiles of what the fitted entries differ by from what is
         known of them in the same way. Raises as `predict` does, and ValueError for a coverage that is
         not between 0 and 1.
         """
+        coverage = between_0_and_1(coverage, "coverage")
         rows, columns = self._numbers(frame)
         known = (rows >= 0) & (columns >= 0)
         lower, upper = np.empty(len(rows)), np.empty(len(rows))
-        # First, for it checks the coverage.
         lower[known], upper[known] = self.completer_.predict_interval(
             rows[known], columns[known], coverage
         )

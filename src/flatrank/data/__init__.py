@@ -7,6 +7,7 @@ from typing import Any
 
 from .._renamed import warn_renamed
 from ._entries import number_entries as number_entries
+from ._entries import real_values as real_values
 from ._entries import require_ids as require_ids
 from ._frames import FrameForm as FrameForm
 from ._frames import columns_of as columns_of

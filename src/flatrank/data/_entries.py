@@ -66,7 +66,7 @@ def require_ids(ids: np.ndarray, name: str, source: str = "The table") -> None:
         raise ValueError(f"{source}: {missing} line(s) have no {name!r}: remove them.")
 
 
-def real_values(column: np.ndarray, name: str, source: str = "The table") -> np.ndarray:
+def real_values(column: np.ndarray, name: Any, source: str = "The table") -> np.ndarray:
     """A column of real numbers in float64, NaN where None or NaN, or ValueError."""
     if column.dtype.kind in "fiub":
         return column.astype(np.float64)

@@ -2,7 +2,7 @@
 
 import contextlib
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +91,14 @@ def _column(values: Any, name: str) -> np.ndarray:
         else:
             values = np.ma.filled(values.astype(object), None)
     elif hasattr(values, "__array__"):
-        values = np.asarray(values)
+        try:
+            values = np.asarray(values)
+        except TypeError as error:
+            raise TypeError(f"Column {name!r} is no array of values ({error}).") from None
+    elif isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(
+            f"Column {name!r} is a {type(values).__name__}: pass an array or a list, one value a line."
+        )
     else:
         # Not np.asarray, which makes strings of numbers beside strings.
         given = list(values)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import require_memory
+from .._checks import as_path, require_memory
 from ..measurements import (
     AbstractMeasurements,
     DenseMeasurements,
@@ -49,7 +49,7 @@ def read_values(path: str | Path) -> np.ndarray:
 
 
 def _existing(path: str | Path) -> Path:
-    path = Path(path)
+    path = as_path(path, "path")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file: check the name.")
     return path

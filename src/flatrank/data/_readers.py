@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._checks import require_memory
+from .._checks import as_path, require_memory
 from ..entries import Entries, LongForm
 from ._arrays import numpy_reads
 from ._sources import (
@@ -52,7 +52,7 @@ def read_table(
 
 def existing(path: str | Path, suffixes: tuple[str, ...]) -> Path:
     """The path, or FileNotFoundError, or ValueError for another suffix."""
-    path = Path(path)
+    path = as_path(path, "path")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file: check the path of the input.")
     if path.suffix.lower() not in suffixes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import require_memory
+from .._checks import as_path, require_memory
 from ..entries import Entries
 
 WRITABLE = (".npy", ".npz", ".csv", ".tsv", ".parquet")
@@ -17,7 +17,7 @@ WRITABLE = (".npy", ".npz", ".csv", ".tsv", ".parquet")
 
 def check_writable(path: str | Path, suffixes: tuple[str, ...] = WRITABLE) -> Path:
     """The path, or ValueError / FileNotFoundError before any work is done for nothing."""
-    path = Path(path)
+    path = as_path(path, "path")
     if path.suffix.lower() not in suffixes:
         raise ValueError(
             f"{path} ends in {path.suffix or 'no suffix'!r}: flatrank writes {', '.join(suffixes)}."

@@ -1,12 +1,14 @@
 """Gradient descent, label noise and SAM: three gradients, one update."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from .._checks import is_traced
+from .._checks import as_positive, found, is_traced
 from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
 from ._minibatches import Minibatch
@@ -46,9 +48,10 @@ class LabelNoise(AbstractDescent):
 
     def __check_init__(self) -> None:
         check_number(self.noise, "noise", zero=True)
-        if self.distribution not in _DISTRIBUTIONS:
+        if not isinstance(self.distribution, str) or self.distribution not in _DISTRIBUTIONS:
             raise ValueError(
-                f"`distribution` must be one of {list(_DISTRIBUTIONS)}, found {self.distribution!r}."
+                f"`distribution` must be one of {list(_DISTRIBUTIONS)}, found "
+                f"{found(self.distribution)}."
             )
 
     def chance(self, count: int) -> tuple[int | None, bool, str | None]:
@@ -117,14 +120,19 @@ class SAM(AbstractDescent):
         return self.radius**2 / 2
 
 
-def scale_by_global_rms(decay: float = 0.99, epsilon: float = 1e-4) -> optax.GradientTransformation:
+def scale_by_global_rms(decay: Any = 0.99, epsilon: Any = 1e-4) -> optax.GradientTransformation:
     """Divide the gradient by sqrt(running mean of its mean square over *all* layers) + epsilon.
 
     One number for all layers, so that the direction is the gradient's: the kind of scaling that the
     deep matrix factorisation literature trains with (Arora, Cohen, Hu, Luo 2019), not their code: the
     *mean* square is taken, so that learning rates do not depend on the number of parameters, and the
     running mean starts at zero and is not corrected for it. For `transformation=` of an optimiser.
+
+    Raises TypeError or ValueError for a decay or an epsilon that is not positive, a decay above 1.
     """
+    if as_positive(decay, "decay", "pass for example 0.99", zero=True) > 1:
+        raise ValueError(f"`decay` must be at most 1, found {decay}: pass for example 0.99.")
+    as_positive(epsilon, "epsilon", "pass for example 1e-4")
 
     def init(network: DeepLinear) -> Array:
         return jnp.zeros((), jax.tree.leaves(network)[0].dtype)

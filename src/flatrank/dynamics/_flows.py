@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from .._checks import is_traced, require_memory
-from ..flatness import trace_of_hessian
+from .._checks import as_positive, is_traced, require_memory
+from ..flatness import check_values, fitting, trace_of_hessian
 from ..measurements import AbstractMeasurements
-from ..network import DeepLinear
+from ..network import DeepLinear, as_network
 from ._minibatches import Minibatch
 from ._optimizers import AbstractOptimizer, Number, check_number, mean_square
 
@@ -35,7 +35,7 @@ class AbstractFlow(AbstractOptimizer):
 
     def __check_init__(self) -> None:
         check_number(self.time_step, "time_step")
-        check_number(self.tolerance, "tolerance")
+        as_positive(self.tolerance, "tolerance", "leave it out for the default")
 
     @abstractmethod
     def velocity(
@@ -215,15 +215,28 @@ def _jacobian_svd(
     return u, inverse, jnp.where(kept[:, None], vt, 0.0)
 
 
-def tangent(network: DeepLinear, A: AbstractMeasurements, vector: DeepLinear) -> DeepLinear:
-    """P vector: what of a direction does not change the measurements, to first order."""
+def tangent(network: Any, A: Any, vector: Any) -> DeepLinear:
+    """P vector: what of a direction does not change the measurements, to first order.
+
+    `vector` has layers of the same shapes as the network's. Raises TypeError or ValueError for arguments
+    that do not fit.
+    """
+    network, A = fitting(network, A)
+    vector = as_network(vector, "vector")
+    wanted, given = ([layer.shape for layer in one.layers] for one in (network, vector))
+    if wanted != given:
+        raise ValueError(
+            f"`vector` has layers of shapes {given} and `network` of {wanted}: pass a direction in "
+            "which the layers can move, such as a gradient."
+        )
     vt = _jacobian_svd(network, A)[2]
     flat, restore = ravel_pytree(vector)
     return restore(flat - (vt @ flat) @ vt)
 
 
-def tangent_slope(network: DeepLinear, A: AbstractMeasurements) -> Float[Array, ""]:
+def tangent_slope(network: Any, A: Any) -> Float[Array, ""]:
     """||P grad tr H|| / ||grad tr H||: zero where FlatFlow ends."""
+    network, A = fitting(network, A)
     slope = jax.grad(trace_of_hessian)(network, A)
     along, _ = ravel_pytree(tangent(network, A, slope))
     whole, _ = ravel_pytree(slope)
@@ -236,8 +249,10 @@ def largest_zero_loss(y: Float[Array, " N"]) -> Float[Array, ""]:
     return jnp.finfo(y.dtype).eps * jnp.mean(y**2)
 
 
-def retracted(network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]) -> DeepLinear:
+def retracted(network: Any, A: Any, y: Any) -> DeepLinear:
     """The zero-loss network that Gauss-Newton steps of least norm lead to from a near one."""
+    network, A = fitting(network, A)
+    y = check_values(y, A)
     start, restore = ravel_pytree(network)
 
     def residual(w: Array) -> Array:

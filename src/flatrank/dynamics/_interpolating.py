@@ -1,12 +1,12 @@
 """A network of zero loss to begin at: where gradient flow from another one ends."""
 
 import math
+from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
-from ..measurements import AbstractMeasurements
+from ..flatness import check_values, fitting
 from ..network import DeepLinear
 from ._flows import GradientFlow, largest_zero_loss, retracted
 from ._optimizers import mean_square
@@ -16,11 +16,13 @@ from ._train import train
 _retracted = eqx.filter_jit(retracted)
 
 
-def interpolating_network(network: DeepLinear, A: AbstractMeasurements, y: jax.Array) -> DeepLinear:
+def interpolating_network(network: Any, A: Any, y: Any) -> DeepLinear:
     """Where gradient flow from a network meets the zero-loss manifold, its end by Gauss-Newton.
 
     Raises ValueError if it does not in 10,000 units of time.
     """
+    network, A = fitting(network, A)
+    y = check_values(y, A)
     # A power of ten: the bound is part of the program, which is then compiled for few of them.
     size = float(jnp.mean(y**2))
     bound = 10.0 ** math.ceil(math.log10(1e-10 * size)) if size > 0 else 0.0

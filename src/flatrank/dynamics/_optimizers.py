@@ -11,10 +11,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from .._checks import is_traced, positive_integer
+from .._checks import as_array, found, is_traced, positive_integer
 from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
-from ..penalties import AbstractPenalty, Flatness
+from ..penalties import AbstractPenalty, Flatness, as_penalty
 from ._minibatches import Minibatch
 
 Number = float | Float[Array, ""] | Float[Array, " runs"] | np.ndarray
@@ -69,11 +69,25 @@ class AbstractOptimizer(eqx.Module):
         """
 
 
+def as_optimizer(value: Any, name: str = "optimizer") -> AbstractOptimizer:
+    """An optimiser; or TypeError for what is none."""
+    if isinstance(value, AbstractOptimizer):
+        return value
+    what = f"the class {value.__name__}" if isinstance(value, type) else found(value)
+    raise TypeError(
+        f"`{name}` must be an optimiser, found {what}: pass for example GradientDescent(0.01)."
+    )
+
+
 def mean_square(
     network: DeepLinear, A: AbstractMeasurements, y: Float[Array, " N"]
 ) -> Float[Array, ""]:
     """`flatrank.loss` without its checks."""
     return A.mean_square_residual(network, y)
+
+
+def _penalty_or_none(value: Any) -> AbstractPenalty | None:
+    return None if value is None else as_penalty(value)
 
 
 class AbstractDescent(AbstractOptimizer):
@@ -90,7 +104,9 @@ class AbstractDescent(AbstractOptimizer):
 
     learning_rate: Number
     epochs: bool = eqx.field(default=False, kw_only=True, static=True)
-    penalty: AbstractPenalty | None = eqx.field(default=None, kw_only=True)
+    penalty: AbstractPenalty | None = eqx.field(
+        default=None, kw_only=True, converter=_penalty_or_none
+    )
     strength: Number = eqx.field(default=0.0, kw_only=True)
     transformation: optax.GradientTransformation | None = eqx.field(
         default=None, kw_only=True, static=True
@@ -106,6 +122,13 @@ class AbstractDescent(AbstractOptimizer):
         check_number(self.strength, "strength", zero=True)
         if self.batch_size is not None:
             positive_integer(self.batch_size, "batch_size")
+        if not isinstance(self.epochs, bool | np.bool_):
+            raise TypeError(f"`epochs` must be True or False, found {found(self.epochs)}.")
+        if not isinstance(self.transformation, optax.GradientTransformation | None):
+            raise TypeError(
+                f"`transformation` must be a transformation of optax, found "
+                f"{found(self.transformation)}: pass for example optax.scale_by_adam()."
+            )
         if self.epochs and self.batch_size is None:
             raise ValueError("`epochs` is True and `batch_size` None: pass a `batch_size`.")
         no_strength = not is_traced(self.strength) and not np.any(np.asarray(self.strength))
@@ -227,15 +250,19 @@ def check_number(value: Any, name: str, zero: bool = False) -> None:
     """Raise ValueError unless all numbers are finite and positive (or zero, where that may be)."""
     if is_traced(value):
         return
-    found = np.asarray(value)
     if isinstance(value, list | tuple):
         raise ValueError(
             f"`{name}` is a {type(value).__name__}: pass an array, numpy.array({value!r})."
         )
-    if found.dtype.kind not in "fiu" or found.ndim > 1:
-        raise ValueError(
-            f"`{name}` must be a number, or an array with one number a run, found {value!r}."
-        )
-    if not (np.isfinite(found).all() and ((found >= 0) if zero else (found > 0)).all()):
+    remedy = "must be a number, or an array with one number a run"
+    if isinstance(value, bool) or not isinstance(
+        value, int | float | np.generic | np.ndarray | jax.Array
+    ):
+        raise TypeError(f"`{name}` {remedy}, found {found(value)}.")
+    array = as_array(value, name)
+    if array.dtype == bool or array.ndim > 1:
+        raise ValueError(f"`{name}` {remedy}, found {found(value)}.")
+    numbers = np.asarray(value)
+    if not (np.isfinite(numbers).all() and ((numbers >= 0) if zero else (numbers > 0)).all()):
         least = "at least 0" if zero else "positive"
         raise ValueError(f"`{name}` must be {least} and finite, found {value!r}.")

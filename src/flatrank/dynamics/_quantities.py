@@ -1,16 +1,16 @@
 """What can be recorded along a run: name -> a function of (network, A, y)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._checks import as_real, is_traced
+from .._checks import as_function, found, is_traced
 from ..flatness import largest_eigenvalue, layer_traces, trace_of_hessian
 from ..measurements import AbstractMeasurements
-from ..network import DeepLinear
+from ..network import DeepLinear, as_matrix
 from ..norms import effective_rank, nuclear_norm, singular_values
 from ._flows import tangent_slope
 from ._optimizers import mean_square
@@ -48,7 +48,7 @@ def error_against(network: DeepLinear, truth: Float[Array, "m n"]) -> Float[Arra
 
 
 def chosen_quantities(
-    record: Sequence[str] | Mapping[str, Quantity], truth: Any, shape: tuple[int, int]
+    record: Any, truth: Any, shape: tuple[int, int]
 ) -> tuple[dict[str, Quantity], Float[Array, "m n"] | None]:
     """The functions to record and the truth to compare with, checked.
 
@@ -57,8 +57,15 @@ def chosen_quantities(
     """
     if isinstance(record, str):
         record = (record,)
+    if not isinstance(record, Mapping | Sequence | Set):
+        raise TypeError(
+            f"`record` must name quantities, such as ('loss', 'trace'), or map names to functions of "
+            f"(network, A, y), found {found(record)}."
+        )
     chosen: dict[str, Quantity] = {}
     for name in record:
+        if not isinstance(name, str):
+            raise TypeError(f"`record` has {found(name)}, which is no name: pass words, as 'loss'.")
         function = record[name] if isinstance(record, Mapping) else QUANTITIES.get(name)
         if name in ("step", "time"):
             raise ValueError(f"`record` has {name!r}, which every history has: leave it out.")
@@ -71,10 +78,10 @@ def chosen_quantities(
                 f"`record` has {name!r}: known are {', '.join([*QUANTITIES, 'test_error'])}; or pass "
                 "a dict of functions of (network, A, y)."
             )
-        chosen[name] = function
+        chosen[name] = as_function(function, f"record[{name!r}]", "of (network, A, y)")
     if truth is None:
         return chosen, None
-    truth = as_real(truth, "truth", 2)
+    truth = as_matrix(truth, "truth")
     with jax.ensure_compile_time_eval():
         zero = not is_traced(truth) and not bool(jnp.any(truth != 0))
     if truth.shape != shape or zero:

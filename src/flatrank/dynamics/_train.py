@@ -2,22 +2,30 @@
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array
 
-from .._checks import is_traced, positive_integer
+from .._checks import (
+    as_function,
+    as_keys,
+    as_number,
+    as_path,
+    as_positive,
+    found,
+    is_traced,
+    positive_integer,
+)
 from .._progress import OnStep, silent
 from .._renamed import nothing_left, taken_over
-from ..flatness import check_fit, check_values, largest_eigenvalue
-from ..measurements import AbstractMeasurements
-from ..network import DeepLinear
+from ..flatness import check_values, fitting, largest_eigenvalue
+from ..measurements import as_measurements
+from ..network import DeepLinear, as_network, held_network
 from ._checkpoint import Checkpoints, described, fingerprint
 from ._flows import AbstractFlow
 from ._loop import (
@@ -28,8 +36,8 @@ from ._loop import (
     advance,
     first_state,
 )
-from ._optimizers import AbstractOptimizer
-from ._quantities import QUANTITIES, Quantity, chosen_quantities
+from ._optimizers import as_optimizer
+from ._quantities import QUANTITIES, chosen_quantities
 from ._run import DivergenceError, Run, TrainingResult
 
 # Seconds that one call of the compiled program is meant to take.
@@ -43,20 +51,20 @@ _WITHOUT_TRACE = {*QUANTITIES, "test_error"} - {"trace", "layer_traces", "tangen
 
 
 def train(
-    network: DeepLinear,
-    A: AbstractMeasurements,
+    network: Any,
+    A: Any,
     y: Any,
-    optimizer: AbstractOptimizer,
+    optimizer: Any,
     *,
     steps: int,
-    key: Key[Array, "*runs"] | None = None,
-    record: Sequence[str] | Mapping[str, Quantity] = _QUANTITIES,
+    key: Any = None,
+    record: Any = _QUANTITIES,
     record_every: int | None = None,
     truth: Any = None,
-    until: Mapping[str, float] | None = None,
-    on_step: OnStep = silent,
-    checkpoint: str | Path | None = None,
-    checkpoint_minutes: float = 5.0,
+    until: Any = None,
+    on_step: Any = silent,
+    checkpoint: Any = None,
+    checkpoint_minutes: Any = 5.0,
     throw: bool = True,
     **renamed: Any,
 ) -> Run:
@@ -98,11 +106,21 @@ def train(
     >>> bool(run.history["loss"][-1] < 1e-6 * run.history["loss"][0])
     True
     """
-    on_step = _progress(on_step, renamed, steps)
+    A = as_measurements(A)
     y = check_values(y, A)
+    held = held_network(network)
+    network = as_network(network) if held is None else held
+    optimizer = as_optimizer(optimizer)
+    key = None if key is None else as_keys(key)
+    steps = positive_integer(steps, "steps")
+    on_step = as_function(_progress(on_step, renamed, steps), "on_step", "of (what, fraction)")
+    checkpoint = None if checkpoint is None else as_path(checkpoint, "checkpoint")
+    checkpoint_minutes = as_positive(
+        checkpoint_minutes, "checkpoint_minutes", "pass minutes, such as 5.0", zero=True
+    )
     runs = _number_of_runs(network, optimizer, key)
     one = network if runs is None else _run_of(network, 0, 2)
-    check_fit(one, A)
+    one, A = fitting(one, A)
     if one.layers[0].dtype != y.dtype:
         raise TypeError(
             f"`network` has data type {one.layers[0].dtype} and the measurements have {y.dtype}: "
@@ -116,7 +134,6 @@ def train(
     # Runs that share the network share its check.
     for k in range(len(network.layers[0]) if network.layers[0].ndim == 3 else 1):
         optimizer.check(_run_of(network, k, 2), A, y)
-    steps = positive_integer(steps, "steps")
     if record_every is None:
         record_every = max(1, steps // 100)
     record_every = positive_integer(record_every, "record_every")
@@ -126,7 +143,15 @@ def train(
     names = {*quantities, *(() if truth is None else ("test_error",))}
     if not names:
         raise ValueError("`record` is empty: name at least one quantity, for example 'loss'.")
-    bounds = tuple((until or {}).items())
+    if not isinstance(until, Mapping | None):
+        raise TypeError(
+            f"`until` must map quantities to their bounds, as {{'loss': 1e-6}}, found {found(until)}."
+        )
+    # Part of the program: as Python's own numbers.
+    bounds = tuple(
+        (name, as_number(bound, f"until[{name!r}]", "pass the bound at which the run ends"))
+        for name, bound in (until or {}).items()
+    )
     for name, _ in bounds:
         if name not in names:
             raise ValueError(
@@ -358,8 +383,6 @@ def _number_of_runs(network: Any, optimizer: Any, key: Any) -> int | None:
         sizes = {jnp.shape(leaf)[0] for leaf in arrays if jnp.ndim(leaf) == single + 1}
         if sizes:
             found[name] = sizes
-    if key is not None and not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        raise TypeError("`key` is an array of numbers: pass jax.random.key(0), not PRNGKey(0).")
     if key is not None and key.ndim == 1:
         found["key"] = {key.shape[0]}
     sizes = set().union(*found.values())

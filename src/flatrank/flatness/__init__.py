@@ -16,8 +16,8 @@ from ._spectrum import hessian_operator as hessian_operator
 from ._spectrum import largest_eigenvalue as largest_eigenvalue
 from ._spectrum import largest_eigenvalues as largest_eigenvalues
 from ._spectrum import spectral_density as spectral_density
-from ._trace import check_fit as check_fit
 from ._trace import check_values as check_values
+from ._trace import fitting as fitting
 from ._trace import layer_traces as layer_traces
 from ._trace import loss as loss
 from ._trace import trace_of_hessian as trace_of_hessian

@@ -1,15 +1,18 @@
 """The flattest layers of a given end-to-end matrix, by matrix geometric means."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..measurements import AbstractMeasurements, IsotropicMeasurements
-from ..network import DeepLinear
-from ._trace import check_fit, trace_of_hessian
+from .._checks import as_floating, found, positive_integer
+from ..measurements import IsotropicMeasurements
+from ..network import DeepLinear, as_network
+from ._trace import fitting, trace_of_hessian
 
 
-def flatten(network: DeepLinear, A: AbstractMeasurements, max_sweeps: int = 100) -> DeepLinear:
+def flatten(network: Any, A: Any, max_sweeps: int = 100) -> DeepLinear:
     """The network of the same matrix and the same widths with the smallest trace of the Hessian.
 
     Replacing W_j by S W_j and W_{j+1} by W_{j+1} S^{-1} changes two terms of the trace, to
@@ -19,7 +22,8 @@ def flatten(network: DeepLinear, A: AbstractMeasurements, max_sweeps: int = 100)
     second moment is singular (rows without entries, one measurement) the infimum may not be attained;
     then the network returned comes close to it (a relative 1e-5 in float64).
 
-    Raises ValueError if the shapes do not fit.
+    `network` may be a `Solution`, whose network is flattened. Raises TypeError or ValueError for
+    arguments that do not fit.
 
     >>> import jax
     >>> import flatrank as fr
@@ -31,7 +35,8 @@ def flatten(network: DeepLinear, A: AbstractMeasurements, max_sweeps: int = 100)
     >>> bool(fr.trace_of_hessian(flat, A) < fr.trace_of_hessian(network, A))
     True
     """
-    check_fit(network, A)
+    network, A = fitting(network, A)
+    max_sweeps = positive_integer(max_sweeps, "max_sweeps")
     eps = float(jnp.finfo(network.layers[0].dtype).eps)
     isotropic = IsotropicMeasurements(A.shape)
     # A trace of isotropic measurements keeps every direction's weight positive. It moves a regular
@@ -85,10 +90,24 @@ def _balanced_like(network: DeepLinear) -> DeepLinear:
     )
 
 
-def change_basis(
-    network: DeepLinear, j: int, X: Float[Array, "k k"], Y: Float[Array, "k k"]
-) -> DeepLinear:
-    """Layers j and j + 1 as S W_j and W_{j+1} S^{-1}, least in tr(S^{-T} X S^{-1}) + tr(S Y S^T)."""
+def change_basis(network: Any, j: int, X: Any, Y: Any) -> DeepLinear:
+    """Layers j and j + 1 as S W_j and W_{j+1} S^{-1}, least in tr(S^{-T} X S^{-1}) + tr(S Y S^T).
+
+    j counts from 0; X and Y are positive semidefinite, as large as the hidden layer between the two.
+    """
+    network = as_network(network)
+    if isinstance(j, bool) or not isinstance(j, int) or not 0 <= j < network.depth - 1:
+        raise ValueError(
+            f"`j` must be an integer from 0 to {network.depth - 2}, the lower one of two layers of "
+            f"`network`, found {found(j)}."
+        )
+    X, Y = as_floating(X, "X", 2), as_floating(Y, "Y", 2)
+    width = network.layers[j].shape[0]
+    if X.shape != (width, width) or Y.shape != (width, width):
+        raise ValueError(
+            f"`X` and `Y` have shapes {X.shape} and {Y.shape}: pass matrices ({width}, {width}), as "
+            f"wide as layer {j} is."
+        )
     change, inverse = _square_root_balancing(X, Y)
     lower, upper = network.layers[j], network.layers[j + 1]
     # Where X or Y gives no weight to a direction that carries signal, nothing is changed.

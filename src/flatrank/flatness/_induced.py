@@ -8,10 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._checks import as_real, is_traced, positive_integer
+from .._checks import is_traced, positive_integer
 from .._order import after
-from ..measurements import AbstractMeasurements, DenseMeasurements, IsotropicMeasurements
-from ..network import DeepLinear
+from ..measurements import (
+    AbstractMeasurements,
+    DenseMeasurements,
+    IsotropicMeasurements,
+    as_measurements,
+)
+from ..network import DeepLinear, as_matrix
 from ..norms import nuclear_norm, singular_values
 from ._flatten import flatten
 from ._trace import trace_of_hessian
@@ -31,8 +36,9 @@ class Formula(StrEnum):
     )
 
 
-def regularizer_path(A: AbstractMeasurements, depth: int) -> Formula:
+def regularizer_path(A: Any, depth: int) -> Formula:
     """Which formula `induced_regularizer` uses; the closed forms wherever they hold."""
+    A = as_measurements(A)
     if positive_integer(depth, "depth") == 1:
         return Formula.constant
     if isinstance(A, IsotropicMeasurements):
@@ -52,7 +58,7 @@ def regularizer_path(A: AbstractMeasurements, depth: int) -> Formula:
     return Formula.flattening
 
 
-def induced_regularizer(matrix: Any, A: AbstractMeasurements, depth: int) -> Float[Array, ""]:
+def induced_regularizer(matrix: Any, A: Any, depth: int) -> Float[Array, ""]:
     """F(M) = min of the trace of the Hessian over all networks of the matrix and the depth.
 
     Widths do not bind. `regularizer_path(A, depth)` says which formula is used (docs/mathematics.md,
@@ -60,7 +66,8 @@ def induced_regularizer(matrix: Any, A: AbstractMeasurements, depth: int) -> Flo
     derivative is that of the flattest network (the envelope theorem), which needs a matrix of full
     rank: F has kinks elsewhere.
 
-    Raises ValueError for a depth below 1 or a matrix of another shape than A measures.
+    `matrix` may be a network or a `Solution`, whose matrix is taken. Raises TypeError for what is no
+    matrix, ValueError for a depth below 1 or a matrix of another shape than A measures.
 
     >>> import jax
     >>> import flatrank as fr
@@ -68,10 +75,11 @@ def induced_regularizer(matrix: Any, A: AbstractMeasurements, depth: int) -> Flo
     >>> round(float(fr.induced_regularizer(2 * jax.numpy.eye(4, 3), A, depth=2)), 3)
     83.138
     """
-    matrix = as_real(matrix, "matrix", 2)
+    matrix, A = as_matrix(matrix), as_measurements(A)
     if matrix.shape != A.shape:
         raise ValueError(
-            f"`matrix` has shape {matrix.shape} and `A` measures matrices of shape {A.shape}."
+            f"`matrix` has shape {matrix.shape} and `A` measures matrices of shape {A.shape}: "
+            "pass a matrix of that shape."
         )
     m, n = A.shape
     formula = regularizer_path(A, depth)

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._checks import as_floating, as_function, as_positive
+
 Product = Callable[[Array], Array]
 
 _RESTARTS = 50
@@ -24,12 +26,18 @@ class SpectralDensity(eqx.Module):
     nodes: Float[Array, "probes points"]
     weights: Float[Array, "probes points"]
 
-    def mean_of(self, function: Callable[[Array], Array]) -> tuple[Array, Array]:
+    def mean_of(self, function: Any) -> tuple[Array, Array]:
         """The mean of function(eigenvalue) over all eigenvalues, and its standard error."""
+        as_function(function, "function", "of an array of eigenvalues")
         return mean_and_error(jnp.sum(self.weights * function(self.nodes), axis=1))
 
-    def smoothed(self, grid: Float[Array, " g"], width: float) -> tuple[Array, Array]:
-        """The density convolved with a Gaussian of the given width, and its standard error, (g,)."""
+    def smoothed(self, grid: Any, width: Any) -> tuple[Array, Array]:
+        """The density convolved with a Gaussian of the given width, and its standard error, (g,).
+
+        `grid` (g,) are eigenvalues at which it is wanted.
+        """
+        grid = as_floating(grid, "grid", 1)
+        width = as_positive(width, "width", "pass the standard deviation of the Gaussian")
         distance = (grid[None, None] - self.nodes[..., None]) / width
         kernel = jnp.exp(-0.5 * distance**2) / (width * (2 * jnp.pi) ** 0.5)
         return mean_and_error(jnp.sum(self.weights[..., None] * kernel, axis=1))

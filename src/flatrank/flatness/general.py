@@ -15,10 +15,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._checks import is_traced, memory_budget, positive_integer, require_memory
+from .._checks import (
+    as_function,
+    as_key,
+    as_positive,
+    is_traced,
+    memory_budget,
+    positive_integer,
+    require_memory,
+)
 from ..network import DeepLinear
 from . import _trace as trace
 from ._lanczos import SpectralDensity, largest_pairs, mean_and_error, quadratures
@@ -45,7 +54,7 @@ class Eigenpairs(NamedTuple):
     residuals: Array
 
 
-def hessian_operator(loss: Loss, model: PyTree, *data: Any) -> lx.FunctionLinearOperator:
+def hessian_operator(loss: Any, model: PyTree, *data: Any) -> lx.FunctionLinearOperator:
     """The Hessian of the loss as a lineax operator on the model's parameters: products, no matrix.
 
     One product costs about two gradients (forward over reverse). Raises TypeError or ValueError for
@@ -59,7 +68,7 @@ def hessian_operator(loss: Loss, model: PyTree, *data: Any) -> lx.FunctionLinear
     )
 
 
-def dense_hessian(loss: Loss, model: PyTree, *data: Any) -> Float[Array, "p p"]:
+def dense_hessian(loss: Any, model: PyTree, *data: Any) -> Float[Array, "p p"]:
     """The whole Hessian, parameters flattened in the order of the leaves, shape (p, p).
 
     Raises MemoryError before allocating what would not fit.
@@ -75,16 +84,16 @@ def dense_hessian(loss: Loss, model: PyTree, *data: Any) -> Float[Array, "p p"]:
 
 
 @eqx.filter_jit
-def _dense_hessian(loss: Loss, model: PyTree, data: tuple) -> Array:
+def _dense_hessian(loss: Any, model: PyTree, data: tuple) -> Array:
     product, flat, _ = _flat_product(loss, model, data)
     return jax.vmap(product)(jnp.eye(flat.size, dtype=flat.dtype))
 
 
 def trace_of_hessian(
-    loss: Loss,
+    loss: Any,
     model: PyTree,
     *data: Any,
-    key: PRNGKeyArray,
+    key: Any,
     probes: int = 32,
     memory: int | None = None,
 ) -> Estimate:
@@ -103,10 +112,10 @@ def trace_of_hessian(
 
 
 def leaf_traces(
-    loss: Loss,
+    loss: Any,
     model: PyTree,
     *data: Any,
-    key: PRNGKeyArray,
+    key: Any,
     probes: int = 32,
     memory: int | None = None,
 ) -> Estimate:
@@ -121,9 +130,10 @@ def leaf_traces(
 
 
 def _traces(
-    loss: Loss, model: PyTree, data: tuple, key: PRNGKeyArray, probes: int, memory: int | None
+    loss: Any, model: PyTree, data: tuple, key: PRNGKeyArray, probes: int, memory: int | None
 ) -> tuple[Estimate, Estimate]:
     _check_probes(probes)
+    key = as_key(key)
     parameters, _ = _split(loss, model, *data)
     if loss is trace.loss and isinstance(model, DeepLinear):
         exact = trace.layer_traces(model, data[0])
@@ -141,7 +151,7 @@ def _exact(value: PyTree) -> Estimate:
 
 
 @eqx.filter_jit
-def _diagonal_blocks(loss: Loss, model: PyTree, data: tuple) -> PyTree:
+def _diagonal_blocks(loss: Any, model: PyTree, data: tuple) -> PyTree:
     product, flat, restore = _flat_product(loss, model, data)
     diagonal = jax.lax.map(
         lambda unit: jnp.vdot(unit, product(unit)), jnp.eye(flat.size, dtype=flat.dtype)
@@ -151,7 +161,7 @@ def _diagonal_blocks(loss: Loss, model: PyTree, data: tuple) -> PyTree:
 
 @eqx.filter_jit
 def _hutchinson(
-    loss: Loss, model: PyTree, data: tuple, key: PRNGKeyArray, probes: int
+    loss: Any, model: PyTree, data: tuple, key: PRNGKeyArray, probes: int
 ) -> tuple[tuple[PyTree, PyTree], tuple[Array, Array]]:
     product, flat, restore = _flat_product(loss, model, data)
 
@@ -167,12 +177,12 @@ def _hutchinson(
 
 
 def largest_eigenvalues(
-    loss: Loss,
+    loss: Any,
     model: PyTree,
     *data: Any,
     count: int = 1,
-    key: PRNGKeyArray | None = None,
-    tolerance: float | None = None,
+    key: Any = None,
+    tolerance: Any = None,
     memory: int | None = None,
 ) -> Eigenpairs:
     """The largest (most positive) eigenvalues of the Hessian, largest first.
@@ -186,13 +196,16 @@ def largest_eigenvalues(
     size = sum(leaf.size for leaf in jax.tree.leaves(parameters))
     if positive_integer(count, "count") > size:
         raise ValueError(f"`count` is {count} and the model has {size} parameters.")
-    key = jax.random.key(0) if key is None else key
+    key = jax.random.key(0) if key is None else as_key(key)
+    if tolerance is not None:
+        remedy = "leave it out for the square root of machine epsilon"
+        tolerance = as_positive(tolerance, "tolerance", remedy)
     return _run(_largest, memory, loss, model, data, count, key, tolerance)
 
 
 @eqx.filter_jit
 def _largest(
-    loss: Loss,
+    loss: Any,
     model: PyTree,
     data: tuple,
     count: int,
@@ -212,16 +225,16 @@ def _largest(
     return Eigenpairs(values, jax.vmap(restore)(vectors), residuals)
 
 
-def largest_eigenvalue(loss: Loss, model: PyTree, *data: Any) -> Float[Array, ""]:
+def largest_eigenvalue(loss: Any, model: PyTree, *data: Any) -> Float[Array, ""]:
     """The largest eigenvalue of the Hessian; see `largest_eigenvalues` for its error."""
     return largest_eigenvalues(loss, model, *data).values[0]
 
 
 def spectral_density(
-    loss: Loss,
+    loss: Any,
     model: PyTree,
     *data: Any,
-    key: PRNGKeyArray,
+    key: Any,
     probes: int = 16,
     points: int = 40,
     memory: int | None = None,
@@ -233,6 +246,7 @@ def spectral_density(
     which have no scatter.
     """
     _check_probes(probes)
+    key = as_key(key)
     _split(loss, model, *data)
     positive_integer(points, "points")
     return _run(_density, memory, loss, model, data, key, probes, points)
@@ -240,14 +254,14 @@ def spectral_density(
 
 @eqx.filter_jit
 def _density(
-    loss: Loss, model: PyTree, data: tuple, key: PRNGKeyArray, probes: int, points: int
+    loss: Any, model: PyTree, data: tuple, key: PRNGKeyArray, probes: int, points: int
 ) -> SpectralDensity:
     product, flat, _ = _flat_product(loss, model, data)
     return quadratures(product, flat, key, probes, min(points, flat.size))
 
 
 def _flat_product(
-    loss: Loss, model: PyTree, data: tuple
+    loss: Any, model: PyTree, data: tuple
 ) -> tuple[Callable[[Array], Array], Array, Callable[[Array], PyTree]]:
     """The product with the Hessian on flat vectors, the flat parameters, and the way back."""
     operator = hessian_operator(loss, model, *data)
@@ -270,10 +284,14 @@ def _run(compiled: Any, memory: int | None, *arguments: Any) -> Any:
     return compiled(*arguments)
 
 
-def _split(loss: Loss, model: PyTree, *data: Any) -> tuple[PyTree, PyTree]:
+def _split(loss: Any, model: PyTree, *data: Any) -> tuple[PyTree, PyTree]:
     """The parameters of the model and the rest, checked."""
-    arrays = [leaf for leaf in jax.tree.leaves(model) if eqx.is_inexact_array(leaf)]
-    if not arrays:
+    as_function(loss, "loss", "of (model, *data)")
+    leaves = jax.tree.leaves(model)
+    if any(isinstance(leaf, np.ma.MaskedArray) for leaf in leaves):
+        raise TypeError("`model` has masked arrays: fill them by `.filled(...)`.")
+    arrays = [leaf for leaf in leaves if eqx.is_inexact_array(leaf)]
+    if not any(leaf.size for leaf in arrays):
         raise ValueError(
             "`model` has no floating-point arrays: pass the pytree of parameters, as JAX arrays."
         )

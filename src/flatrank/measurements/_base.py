@@ -7,7 +7,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .._checks import as_positive_semidefinite
+from .._checks import (
+    as_floating,
+    as_index,
+    as_positive_semidefinite,
+    one_network,
+    positive_integer,
+)
 
 
 @runtime_checkable
@@ -39,9 +45,25 @@ class AbstractMeasurements(eqx.Module):
     def count(self) -> int:
         """The number N of measurements."""
 
+    def apply(self, matrix: Any) -> Float[Array, " N"]:
+        """The measurements <A_i, matrix>, shape (N,), of an array (m, n), a network or a `Solution`.
+
+        Raises TypeError for what is no real matrix, ValueError for one of another shape.
+        """
+        network = getattr(matrix, "network", matrix)
+        if isinstance(network, Network):
+            matrix = one_network(network, "matrix").matrix()
+        matrix = as_floating(matrix, "matrix", 2)
+        if matrix.shape != self.shape:
+            raise ValueError(
+                f"`matrix` has shape {matrix.shape} and the measurements are of matrices of shape "
+                f"{self.shape}: pass one of that shape."
+            )
+        return self._apply(matrix)
+
     @abstractmethod
-    def apply(self, matrix: Float[Array, "m n"]) -> Float[Array, " N"]:
-        """The measurements <A_i, matrix>, shape (N,)."""
+    def _apply(self, matrix: Float[Array, "m n"]) -> Float[Array, " N"]:
+        """The measurements of a matrix that is not checked."""
 
     def apply_network(self, network: Network) -> Float[Array, " N"]:
         """The measurements of the network's end-to-end matrix, shape (N,)."""
@@ -51,9 +73,22 @@ class AbstractMeasurements(eqx.Module):
         """(1/N) sum_i (<A_i, W> - y_i)^2 for the network's end-to-end matrix W."""
         return jnp.mean((self.apply_network(network) - y) ** 2)
 
+    def adjoint(self, values: Any) -> Float[Array, "m n"]:
+        """The matrix sum_i values_i A_i, shape (m, n), of `values` (N,).
+
+        Raises TypeError for what are no real numbers, ValueError for another number of them.
+        """
+        values = as_floating(values, "values", 1)
+        if len(values) != self.count:
+            raise ValueError(
+                f"`values` has {len(values)} numbers and there are {self.count} measurements: pass one "
+                "each."
+            )
+        return self._adjoint(values)
+
     @abstractmethod
-    def adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
-        """The matrix sum_i values_i A_i, shape (m, n)."""
+    def _adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
+        """The adjoint of values that are not checked."""
 
     def second_moment(self, S: Any) -> Float[Array, "m m"]:
         """K(S) = (1/N) sum_i A_i S A_i^T, S positive semidefinite (n, n); shape (m, m).
@@ -113,8 +148,27 @@ class AbstractMeasurements(eqx.Module):
         `depth` and `width` of the networks to come tell what will be needed; None: any. No more than
         `memory` bytes are used for it, by default half of what is free.
         """
+        for name, value in (("depth", depth), ("width", width), ("memory", memory)):
+            if value is not None:
+                positive_integer(value, name)
+        return self._prepared(depth, width, memory)
+
+    def _prepared(
+        self, depth: int | None, width: int | None, memory: int | None
+    ) -> "AbstractMeasurements":
+        """The same measurements, prepared; nothing to prepare is the default."""
         return self
 
+    def part(self, chosen: Any) -> "AbstractMeasurements":
+        """The measurements with the given indices (K,), in that order.
+
+        Raises TypeError for what are no integers, ValueError for none and for those out of range.
+        """
+        chosen = as_index(chosen, "chosen", self.count)
+        if not len(chosen):
+            raise ValueError("`chosen` is empty: pass at least one index.")
+        return self._part(chosen)
+
     @abstractmethod
-    def part(self, chosen: Int[Array, " K"]) -> "AbstractMeasurements":
-        """The measurements with the given indices, in that order."""
+    def _part(self, chosen: Int[Array, " K"]) -> "AbstractMeasurements":
+        """The measurements with indices that are not checked."""

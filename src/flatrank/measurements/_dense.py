@@ -6,9 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from .._checks import (
+    as_key,
     as_real,
     as_shape,
     memory_budget,
@@ -69,13 +70,13 @@ class DenseMeasurements(AbstractMeasurements):
         """The number N of measurements."""
         return self.matrices.shape[0]
 
-    def apply(self, matrix: Float[Array, "m n"]) -> Float[Array, " N"]:
+    def _apply(self, matrix: Float[Array, "m n"]) -> Float[Array, " N"]:
         """<A_i, M>, shape (N,)."""
         # As one matrix product: for many matrices at once (`vmap`) XLA's contraction of two axes takes
         # four times as long.
         return self.matrices.reshape(self.count, -1) @ matrix.reshape(-1)
 
-    def adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
+    def _adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
         """sum_i values_i A_i, shape (m, n)."""
         return jnp.tensordot(values, self.matrices, 1)
 
@@ -156,12 +157,12 @@ class DenseMeasurements(AbstractMeasurements):
             return jnp.trace(self.row_moment)
         return jnp.sum(self.matrices**2) / self.count
 
-    def part(self, chosen: Int[Array, " K"]) -> "DenseMeasurements":
+    def _part(self, chosen: Int[Array, " K"]) -> "DenseMeasurements":
         """The measurements with the given indices, not prepared."""
         return DenseMeasurements(self.matrices[chosen], prepare=False)
 
-    def prepared(
-        self, depth: int | None = None, width: int | None = None, memory: int | None = None
+    def _prepared(
+        self, depth: int | None, width: int | None, memory: int | None
     ) -> "DenseMeasurements":
         """The same measurements with K(I), K*(I) and, where it pays, the moment tensor.
 
@@ -237,7 +238,7 @@ class DenseMeasurements(AbstractMeasurements):
 
 
 def gaussian_measurements(
-    key: PRNGKeyArray, count: int, shape: tuple[int, int], *, prepare: bool = True
+    key: Any, count: int, shape: Any, *, prepare: bool = True
 ) -> DenseMeasurements:
     """Dense measurements with independent standard normal entries, shape (count, m, n).
 
@@ -245,6 +246,7 @@ def gaussian_measurements(
 
     Raises MemoryError before allocating what would not fit.
     """
+    key = as_key(key)
     m, n = as_shape(shape)
     count = positive_integer(count, "count")
     require_memory(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._checks import as_index, as_shape, is_traced
+from .._checks import as_array, as_index, as_shape, is_traced
 from ._base import AbstractMeasurements, Network
 
 # Rows of both factors are gathered for at most this many numbers at a time (128 MiB in float64).
@@ -34,7 +34,7 @@ class EntryMeasurements(AbstractMeasurements):
     columns: Int[Array, " N"]
     _shape: tuple[int, int] = eqx.field(static=True)
 
-    def __init__(self, rows: Any, columns: Any, shape: tuple[int, int]):
+    def __init__(self, rows: Any, columns: Any, shape: Any):
         self._shape = as_shape(shape)
         self.rows = as_index(rows, "rows", self.shape[0])
         self.columns = as_index(columns, "columns", self.shape[1])
@@ -57,7 +57,7 @@ class EntryMeasurements(AbstractMeasurements):
     @classmethod
     def from_mask(cls, mask: Any) -> "EntryMeasurements":
         """The entries where an (m, n) array of booleans or 0/1 is true, row by row."""
-        mask = np.asarray(mask)
+        mask = np.asarray(as_array(mask, "mask"))
         if mask.ndim != 2 or not (mask.dtype == bool or np.isin(mask, (0, 1)).all()):
             raise ValueError(
                 f"`mask` must be a two-dimensional array of booleans or 0/1, found shape "
@@ -76,7 +76,7 @@ class EntryMeasurements(AbstractMeasurements):
         """The number N of observed entries."""
         return self.rows.shape[0]
 
-    def apply(self, matrix: Float[Array, "m n"]) -> Float[Array, " N"]:
+    def _apply(self, matrix: Float[Array, "m n"]) -> Float[Array, " N"]:
         """The observed entries of the matrix, shape (N,)."""
         return matrix[self.rows, self.columns]
 
@@ -93,7 +93,7 @@ class EntryMeasurements(AbstractMeasurements):
             return entry((self.rows, self.columns))
         return jax.lax.map(entry, (self.rows, self.columns), batch_size=batch)
 
-    def adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
+    def _adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
         """The values at their places in an (m, n) matrix of zeros."""
         return jnp.zeros(self.shape, values.dtype).at[self.rows, self.columns].add(values)
 
@@ -152,6 +152,6 @@ class EntryMeasurements(AbstractMeasurements):
         """1: every measurement is a unit matrix."""
         return jnp.asarray(1.0)
 
-    def part(self, chosen: Int[Array, " K"]) -> "EntryMeasurements":
+    def _part(self, chosen: Int[Array, " K"]) -> "EntryMeasurements":
         """The entries with the given indices."""
         return EntryMeasurements(self.rows[chosen], self.columns[chosen], self.shape)

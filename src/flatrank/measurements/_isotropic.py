@@ -1,5 +1,7 @@
 """The population limit of Gaussian sensing: every entry is seen, all directions count alike."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ class IsotropicMeasurements(AbstractMeasurements):
 
     _shape: tuple[int, int] = eqx.field(static=True)
 
-    def __init__(self, shape: tuple[int, int]):
+    def __init__(self, shape: Any):
         self._shape = as_shape(shape)
 
     @property
@@ -28,11 +30,11 @@ class IsotropicMeasurements(AbstractMeasurements):
         """The number N = m n of measurements."""
         return self.shape[0] * self.shape[1]
 
-    def apply(self, matrix: Float[Array, "m n"]) -> Float[Array, " N"]:
+    def _apply(self, matrix: Float[Array, "m n"]) -> Float[Array, " N"]:
         """The entries of the matrix, row by row, times sqrt(m n)."""
         return self.count**0.5 * matrix.reshape(-1)
 
-    def adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
+    def _adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
         """The values laid out as a matrix, times sqrt(m n)."""
         return self.count**0.5 * values.reshape(self.shape)
 
@@ -69,7 +71,7 @@ class IsotropicMeasurements(AbstractMeasurements):
         """m n: each of the m n matrices has squared norm m n."""
         return jnp.asarray(float(self.count))
 
-    def part(self, chosen: Int[Array, " K"]) -> RankOneMeasurements:
+    def _part(self, chosen: Int[Array, " K"]) -> RankOneMeasurements:
         """The measurements with the given indices, as outer products of scaled unit vectors."""
         m, n = self.shape
         scale = self.count**0.25

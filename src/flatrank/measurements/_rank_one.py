@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .._checks import as_real
+from .._checks import as_real, not_empty
 from ._base import AbstractMeasurements, Network
 
 
@@ -31,6 +31,8 @@ class RankOneMeasurements(AbstractMeasurements):
                 f"`left` has {len(self.left)} rows and `right` has {len(self.right)}: "
                 "pass one row of each per measurement, and at least one measurement."
             )
+        not_empty(self.left, "left")
+        not_empty(self.right, "right")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -42,7 +44,7 @@ class RankOneMeasurements(AbstractMeasurements):
         """The number N of measurements."""
         return self.left.shape[0]
 
-    def apply(self, matrix: Float[Array, "m n"]) -> Float[Array, " N"]:
+    def _apply(self, matrix: Float[Array, "m n"]) -> Float[Array, " N"]:
         """x_i^T M z_i, shape (N,)."""
         return jnp.sum((self.left @ matrix) * self.right, axis=1)
 
@@ -51,7 +53,7 @@ class RankOneMeasurements(AbstractMeasurements):
         left, right = network.factors()
         return jnp.sum((self.left @ left) * (self.right @ right.T), axis=1)
 
-    def adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
+    def _adjoint(self, values: Float[Array, " N"]) -> Float[Array, "m n"]:
         """sum_i values_i x_i z_i^T, shape (m, n)."""
         return (self.left * values[:, None]).T @ self.right
 
@@ -94,7 +96,7 @@ class RankOneMeasurements(AbstractMeasurements):
         """(1/N) sum_i ||x_i||^2 ||z_i||^2."""
         return self.second_moment_forms((None,), (None,))[0]
 
-    def part(self, chosen: Int[Array, " K"]) -> "RankOneMeasurements":
+    def _part(self, chosen: Int[Array, " K"]) -> "RankOneMeasurements":
         """The measurements with the given indices."""
         return RankOneMeasurements(self.left[chosen], self.right[chosen])
 

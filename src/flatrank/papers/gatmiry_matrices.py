@@ -1,5 +1,7 @@
 """Gatmiry et al. 2023: which matrices flatness prefers; recovery, isometry, one measurement."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,7 +48,7 @@ def test_error(
         whole = gaussian_measurements(keys[1], max(counts), (side, side), prepare=False)
         for k, count in enumerate(counts):
             on_step(f"{count} measurements", (number + k / len(counts)) / seeds)
-            A = whole.part(jnp.arange(count))
+            A: Any = whole.part(jnp.arange(count))
             convex = nuclear_minimum(A, np.asarray(A.apply(truth)), tolerance=1e-6)
             found[names[0]][number, k] = np.linalg.norm(convex.matrix - np.asarray(truth))
             same = padded(A, max(counts))

@@ -1,11 +1,31 @@
 """What all pictures share: matplotlib figures without global state, and their colours."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from .._checks import as_numbers, found
+
 COLOUR, ACCENT = "#2b5c8a", "#c8553d"
+
+
+def numbers(value: Any, name: str, ndim: int) -> np.ndarray:
+    """A float64 array of `ndim` axes that is not empty; or TypeError or ValueError."""
+    array = np.asarray(as_numbers(value, name), np.float64)
+    if array.ndim != ndim or not array.size:
+        raise ValueError(
+            f"`{name}` must be an array of {ndim} axes, found shape {array.shape}: reshape it."
+        )
+    return array
+
+
+def named(value: Any, name: str, of: str) -> Mapping[str, Any]:
+    """A dictionary that is not empty; or TypeError."""
+    if not isinstance(value, Mapping) or not value:
+        raise TypeError(f"`{name}` must be a dict, name -> {of}, found {found(value)}.")
+    return value
 
 
 def canvas(

@@ -1,17 +1,22 @@
 """Pictures of recoveries."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
+from .._checks import as_instance
 from ..completion import Completion, SingleCompletion
 from ..entries import Entries
-from ._canvas import ACCENT, COLOUR, canvas
+from ._canvas import ACCENT, COLOUR, canvas, named, numbers
 
 _SIDE = 150
+_FITTED = "pass `completer.completion_` of a MatrixCompleter that was fitted"
 
 
-def singular_values(values: np.ndarray, title: str = "Singular values of W") -> Figure:
+def singular_values(values: Any, title: str = "Singular values of W") -> Figure:
     """Singular values, largest first, on a logarithmic axis."""
+    values = numbers(values, "values", 1)
     figure, axis = canvas()
     axis.semilogy(
         np.arange(1, len(values) + 1), np.maximum(values, 1e-300), "o-", color=COLOUR, ms=4
@@ -24,8 +29,9 @@ def singular_values(values: np.ndarray, title: str = "Singular values of W") -> 
     return figure
 
 
-def convergence(history: np.ndarray) -> Figure:
+def convergence(history: Any) -> Figure:
     """The last fit's objective after each sweep; with draws the mean square residual of all sweeps."""
+    history = numbers(history, "history", 1)
     figure, axis = canvas()
     axis.plot(np.arange(1, len(history) + 1), history, "o-", color=COLOUR, ms=4)
     axis.set(
@@ -37,16 +43,20 @@ def convergence(history: np.ndarray) -> Figure:
     return figure
 
 
-def residuals(history: np.ndarray) -> Figure:
+def residuals(history: Any) -> Figure:
     """The relative residual of the measurements after each outer step, on a logarithmic axis."""
+    history = numbers(history, "history", 1)
     figure, axis = canvas()
     axis.semilogy(np.arange(1, len(history) + 1), history, "o-", color=COLOUR, ms=4)
     axis.set(xlabel="outer step", ylabel="||A(W) - y|| / ||y||", title="Convergence")
     return figure
 
 
-def path(completion: SingleCompletion) -> Figure:
+def path(completion: Any) -> Figure:
     """Held-out error and effective rank along the path of penalty strengths."""
+    as_instance(completion, SingleCompletion, "completion", f"{_FITTED} with draws=0")
+    if not completion.path:
+        raise ValueError("`completion` has no path: fit with strength='auto'.")
     figure, axis = canvas()
     strengths = [step.strength for step in completion.path]
     axis.semilogx(
@@ -66,10 +76,13 @@ def path(completion: SingleCompletion) -> Figure:
     return figure
 
 
-def residual_histogram(completion: Completion) -> Figure:
+def residual_histogram(completion: Any) -> Figure:
     """The distribution of the residuals of the entries held out."""
-    figure, axis = canvas()
+    as_instance(completion, Completion, "completion", _FITTED)
     residuals = completion.held_out.residuals
+    if not len(residuals):
+        raise ValueError("`completion` held out no entries: fit with strength='auto'.")
+    figure, axis = canvas()
     low, high = np.quantile(residuals, [0.002, 0.998])
     axis.hist(residuals, bins=60, range=(low, max(high, low + 1e-12)), color=COLOUR)
     axis.axvline(0, color="black", lw=0.8)
@@ -93,8 +106,15 @@ def _block_means(
     return means.reshape(m, n)
 
 
-def table(entries: Entries, completion: Completion) -> Figure:
+def table(entries: Any, completion: Any) -> Figure:
     """Observed, recovered, and the residual of hidden entries; block means if it is large."""
+    as_instance(entries, Entries, "entries", "pass `completer.entries_`")
+    as_instance(completion, Completion, "completion", _FITTED)
+    if entries.shape != completion.shape:
+        raise ValueError(
+            f"`entries` are of a table {entries.shape} and `completion` is of one {completion.shape}: "
+            "pass those that it was fitted to."
+        )
     rows, columns, values, shape = entries.rows, entries.columns, entries.values, entries.shape
     m, n = (min(size, _SIDE) for size in shape)
     # The middle line of each block stands for it.
@@ -128,8 +148,17 @@ def table(entries: Entries, completion: Completion) -> Figure:
     return figure
 
 
-def false_colour(images: dict[str, np.ndarray], title: str) -> Figure:
+def false_colour(images: Any, title: str) -> Figure:
     """Three-band images (height, width, 3) side by side, stretched alike; NaN is grey."""
+    images = {
+        name: numbers(image, f"images[{name!r}]", 3)
+        for name, image in named(images, "images", "array (height, width, 3)").items()
+    }
+    for name, image in images.items():
+        if image.shape[2] != 3:
+            raise ValueError(
+                f"`images[{name!r}]` has shape {image.shape}: pass three bands, (height, width, 3)."
+            )
     figure, axes = canvas(11.0, 4.0, len(images))
     first = next(iter(images.values()))
     low, high = np.nanquantile(first, [0.02, 0.98], axis=(0, 1))
@@ -142,8 +171,13 @@ def false_colour(images: dict[str, np.ndarray], title: str) -> Figure:
     return figure
 
 
-def recovered_spectra(spectra: dict[str, np.ndarray], truth: np.ndarray, title: str) -> Figure:
+def recovered_spectra(spectra: Any, truth: Any, title: str) -> Figure:
     """Singular values of several recoveries against those of the true matrix."""
+    truth = numbers(truth, "truth", 1)
+    spectra = {
+        name: numbers(values, f"spectra[{name!r}]", 1)
+        for name, values in named(spectra, "spectra", "singular values").items()
+    }
     figure, axis = canvas()
     for marker, (name, values) in zip("os^Dv", spectra.items(), strict=False):
         axis.semilogy(

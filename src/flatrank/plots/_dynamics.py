@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from .._checks import as_instance, as_numbers, found
 from ..dynamics import Run
-from ._canvas import canvas
+from ._canvas import canvas, named, numbers
 
 # Distinct without colour vision, and in grey (Okabe and Ito).
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -26,12 +27,13 @@ _WORDS = {
 _FALLING = ("loss", "test_error", "tangent_slope", "singular_values")
 
 
-def training(run: Run, title: str = "Training") -> Figure:
+def training(run: Any, title: str = "Training") -> Figure:
     """What a run recorded, one panel a quantity, against the step.
 
     Of many runs the median, with a band from the least to the largest. Vectors are drawn as one line
     an entry.
     """
+    as_instance(run, Run, "run", "pass what `flatrank.train` returns")
     names = [name for name in run.history if name not in ("step", "time")]
     step = np.asarray(run.history["step"])
     across = min(3, len(names))
@@ -62,11 +64,21 @@ def training(run: Run, title: str = "Training") -> Figure:
     return figure
 
 
-def on_one_axis(curves: dict[str, tuple[Any, Any]], title: str) -> Figure:
+def on_one_axis(curves: Any, title: str) -> Figure:
     """Traces of several optimisers against the flow's time, name -> (time, trace).
 
     A trace with an axis of runs is drawn as its mean, with a band of two standard errors.
     """
+    for name, curve in named(curves, "curves", "(time, trace)").items():
+        which = f"curves[{name!r}]"
+        if not isinstance(curve, tuple | list) or len(curve) != 2:
+            raise TypeError(f"`{which}` must be a pair (time, trace), found {found(curve)}.")
+        time, trace = (np.shape(as_numbers(part, which)) for part in curve)
+        if len(time) != 1 or trace[-1:] != time:
+            raise ValueError(
+                f"`{which}` has a time of shape {time} and a trace of shape {trace}: pass a time for "
+                "each record, (records,)."
+            )
     figure, axis = canvas(5.6, 3.8)
     for (name, (time, trace)), colour in zip(curves.items(), SERIES, strict=False):
         time, trace = np.asarray(time), np.atleast_2d(np.asarray(trace))
@@ -84,10 +96,18 @@ def on_one_axis(curves: dict[str, tuple[Any, Any]], title: str) -> Figure:
     return figure
 
 
-def sam(steps: Any, full_batch: dict[str, Any], single: dict[str, Any], title: str) -> Figure:
+def sam(steps: Any, full_batch: Any, single: Any, title: str) -> Figure:
     """The largest eigenvalue and the trace along full-batch SAM and along 1-SAM."""
+    shown = ("largest_eigenvalue", "trace")
+    steps = numbers(steps, "steps", 1)
+    for which, history in (("full_batch", full_batch), ("single", single)):
+        for name in shown:
+            if name not in named(history, which, "array, such as `run.history`"):
+                raise ValueError(f"`{which}` has no {name!r}: record it.")
+            if numbers(history[name], f"{which}[{name!r}]", 1).shape != steps.shape:
+                raise ValueError(f"`{which}` and `steps` have different lengths: pass one run's.")
     figure, axes = canvas(8.0, 3.4, panels=2)
-    for axis, name in zip(axes, ("largest_eigenvalue", "trace"), strict=True):
+    for axis, name in zip(axes, shown, strict=True):
         axis.plot(steps, full_batch[name], "-", color=SERIES[0], lw=1.4, label="full batch")
         axis.plot(
             steps, single[name], "--", color=SERIES[1], lw=1.4, label="batches of one (1-SAM)"

@@ -8,11 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .. import flatness
+from .._checks import as_instance, as_numbers, as_positive
 from ..flatness import SpectralDensity
 from ..flatness.general import Estimate
-from ..measurements import AbstractMeasurements
-from ..network import DeepLinear
-from ._canvas import ACCENT, COLOUR, canvas
+from ._canvas import ACCENT, COLOUR, canvas, numbers
 
 
 def spectrum(eigenvalues: Any, title: str = "Spectrum of the Hessian") -> Figure:
@@ -21,10 +20,10 @@ def spectrum(eigenvalues: Any, title: str = "Spectrum of the Hessian") -> Figure
     `eigenvalues` is an array, for example `jax.numpy.linalg.eigvalsh(dense_hessian(...))` or
     `largest_eigenvalues(...).values`. Those below round-off are not shown; the legend counts them.
     """
+    as_numbers(eigenvalues, "eigenvalues")
     values = np.sort(np.asarray(eigenvalues, np.float64).ravel())[::-1]
-    floor = (
-        len(values) * np.finfo(np.asarray(eigenvalues).dtype).eps * np.abs(values).max(initial=0)
-    )
+    eps = np.finfo(np.result_type(np.asarray(eigenvalues), np.float32)).eps
+    floor = len(values) * eps * np.abs(values).max(initial=0)
     figure, axis = canvas()
     for kept, colour, name in (
         (values[values > floor], COLOUR, "positive"),
@@ -41,16 +40,17 @@ def spectrum(eigenvalues: Any, title: str = "Spectrum of the Hessian") -> Figure
     return figure
 
 
-def density(
-    density: SpectralDensity, width: float | None = None, title: str = "Eigenvalue density"
-) -> Figure:
+def density(density: Any, width: Any = None, title: str = "Eigenvalue density") -> Figure:
     """The smoothed eigenvalue density with a band of two standard errors, on a logarithmic axis.
 
     `width` is that of the Gaussian which smooths it, by default a hundredth of the range.
     """
+    as_instance(density, SpectralDensity, "density", "pass what `spectral_density` returns")
     low, high = float(jnp.min(density.nodes)), float(jnp.max(density.nodes))
     span = max(high - low, 1e-6 * max(abs(high), abs(low)), 1e-30)
-    width = span / 100 if width is None else width
+    if width is None:
+        width = span / 100
+    width = float(as_positive(width, "width", "leave it out for a hundredth of the range"))
     grid = jnp.linspace(low - 5 * width, high + 5 * width, 1000, dtype=density.nodes.dtype)
     curve, error = (np.asarray(values) for values in density.smoothed(grid, width))
     figure, axis = canvas()
@@ -78,7 +78,7 @@ def layer_traces(traces: Any, title: str = "Trace of the Hessian, layer by layer
         heights = np.asarray([float(value) for _, value in leaves])
         errors = np.asarray([float(error) for error in jax.tree.leaves(traces.standard_error)])
     else:
-        heights = np.asarray(traces)
+        heights = numbers(traces, "traces", 1)
         names = [f"$W_{{{j}}}$" for j in range(1, len(heights) + 1)]
         errors = np.zeros(len(heights))
     figure, axis = canvas()
@@ -88,7 +88,7 @@ def layer_traces(traces: Any, title: str = "Trace of the Hessian, layer by layer
     return figure
 
 
-def flattening(network: DeepLinear, A: AbstractMeasurements) -> Figure:
+def flattening(network: Any, A: Any) -> Figure:
     """The trace of each layer's block before and after `flatrank.flatten`, and the totals."""
     before = np.asarray(flatness.layer_traces(network, A))
     after = np.asarray(flatness.layer_traces(flatness.flatten(network, A), A))

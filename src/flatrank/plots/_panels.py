@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from .._checks import as_instance, positive_integer
+from .._checks import found as what
 from ._canvas import canvas
 from ._dynamics import SERIES as SERIES
 
@@ -43,9 +45,13 @@ class Panel:
     legend: bool = True
 
 
-def panels(title: str, found: Sequence[Panel], across: int = 2) -> Figure:
+def panels(title: str, found: Any, across: int = 2) -> Figure:
     """The panels beside and below each other, each with a legend of its own."""
-    across = min(across, len(found))
+    if not isinstance(found, Sequence) or not found:
+        raise TypeError(f"`found` must be a list of Panels, found {what(found)}: pass one or more.")
+    for k, panel in enumerate(found):
+        as_instance(panel, Panel, f"found[{k}]", "pass a Panel")
+    across = min(positive_integer(across, "across"), len(found))
     rows = -(-len(found) // across)
     figure, axes = canvas(4.6 * across, 0.6 + 3.3 * rows, panels=len(found), rows=rows)
     for axis, panel in zip(np.atleast_1d(axes).ravel(), found, strict=False):

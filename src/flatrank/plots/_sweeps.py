@@ -1,13 +1,14 @@
 """Pictures of sweeps: shares over a plane of two settings, and curves with bands over seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ._canvas import canvas
+from .._checks import as_instance
+from ._canvas import canvas, named, numbers
 from ._dynamics import SERIES
 
 _ACROSS = 4
@@ -16,14 +17,26 @@ _MOST_TICKS = 6
 
 
 def success_map(
-    shares: Mapping[str, np.ndarray],
-    x_ticks: Sequence[str],
-    y_ticks: Sequence[str],
+    shares: Any,
+    x_ticks: Any,
+    y_ticks: Any,
     x_label: str,
     y_label: str,
     title: str,
 ) -> Figure:
     """One panel a method, name -> shares (y, x) in [0, 1]; NaN, where there is none, is grey."""
+    for name, ticks in (("x_ticks", x_ticks), ("y_ticks", y_ticks)):
+        as_instance(ticks, list | tuple, name, "pass a list of words")
+    shares = {
+        name: numbers(plane, f"shares[{name!r}]", 2)
+        for name, plane in named(shares, "shares", "array (y, x)").items()
+    }
+    for name, plane in shares.items():
+        if plane.shape != (len(y_ticks), len(x_ticks)):
+            raise ValueError(
+                f"`shares[{name!r}]` has shape {plane.shape} and there are {len(y_ticks)} `y_ticks` and "
+                f"{len(x_ticks)} `x_ticks`: pass one share for each pair."
+            )
     across = min(_ACROSS, len(shares))
     down = -(-len(shares) // across)
     wide = max(2.4, 1.0 + 0.36 * len(x_ticks))
@@ -53,7 +66,7 @@ def success_map(
 
 
 def curves_over_seeds(
-    panels: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    panels: Any,
     x_label: str,
     y_label: str,
     title: str,
@@ -61,6 +74,14 @@ def curves_over_seeds(
     log_y: bool = False,
 ) -> Figure:
     """One panel a setting, in it name -> line with "x", "middle", "low" and "high" (the band)."""
+    for panel, lines in named(panels, "panels", "lines").items():
+        for name, line in named(lines, f"panels[{panel!r}]", "line").items():
+            which = f"panels[{panel!r}][{name!r}]"
+            for key in ("x", "middle", "low", "high"):
+                if key not in named(line, which, "array"):
+                    raise ValueError(f"`{which}` has no {key!r}: add it.")
+                if numbers(line[key], f"{which}[{key!r}]", 1).shape != np.shape(line["x"]):
+                    raise ValueError(f"`{which}` has not one {key!r} for each 'x': pass one each.")
     across = min(3, len(panels))
     down = -(-len(panels) // across)
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))

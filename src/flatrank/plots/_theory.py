@@ -1,17 +1,21 @@
 """Pictures of statements: both sides on every instance."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
+from .._checks import as_instance
 from ..theory import Check, Relation
 from ._canvas import ACCENT, COLOUR, canvas
 
 
-def sides(check: Check) -> Figure:
+def sides(check: Any) -> Figure:
     """The right side against the left, with the line on which they are equal.
 
     "<=" holds on and above the line, "=" on it; instances that miss the hypotheses are hollow.
     """
+    as_instance(check, Check, "check", "pass what `Theorem.check` or `verify` returns")
     figure, axis = canvas(4.6, 3.8)
     met = check.met
     axis.plot(check.left[met], check.right[met], "o", ms=4, color=COLOUR)

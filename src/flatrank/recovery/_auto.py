@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._checks import is_traced
+from .._checks import as_instance, is_traced
 from .._order import after
 from ._degrees_of_freedom import sufficient_width
 from ._method import AbstractMethod, Problem
@@ -28,6 +28,11 @@ class Auto(AbstractMethod):
 
     path: Path = eqx.field(default=Path())
     lagrangian: Lagrangian = eqx.field(default=Lagrangian())
+
+    def __check_init__(self) -> None:
+        """Raise TypeError for what is not that method."""
+        as_instance(self.path, Path, "path", "pass Path(), with its limits if need be")
+        as_instance(self.lagrangian, Lagrangian, "lagrangian", "pass Lagrangian(), with its limits")
 
     def unfit(self, problem: Problem) -> str | None:
         """None: every problem fits."""

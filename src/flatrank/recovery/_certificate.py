@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from .._checks import require_memory
 from .._order import after
-from ..flatness import check_fit, check_values
+from ..flatness import check_values, fitting
 from ..measurements import AbstractMeasurements, as_measurements
 from ..network import DeepLinear, as_network
 from ..penalties import Flatness, as_penalty
@@ -61,8 +61,7 @@ def certificate(solution: Any, A: Any, y: Any, penalty: Any = None) -> Certifica
             "pass `penalty`."
         )
     penalty = as_penalty(penalty)
-    A = as_measurements(A)
-    check_fit(network, A)
+    network, A = fitting(network, A)
     y = check_values(y, A)
     size = jnp.linalg.norm(y)
     feasibility = jnp.linalg.norm(A.apply_network(network) - y) / jnp.where(size > 0, size, 1.0)
@@ -106,11 +105,13 @@ def _floats(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(dtype) if floating(x) else x, tree)
 
 
-def dual_norm(A: AbstractMeasurements, v: Float[Array, " N"], weighted: bool) -> Float[Array, ""]:
+def dual_norm(A: Any, v: Any, weighted: bool) -> Float[Array, ""]:
     """The least t for which v / t is feasible for the dual at depth 2: <y, v> / t bounds the penalty.
 
     ||R^{-1/2} A*(v) C^{-1/2}|| / 4 for flatness (`weighted`), ||A*(v)|| / 2 for weight decay.
     """
+    A = as_measurements(A)
+    v = check_values(v, A, "v")
     m, n = A.shape
     require_memory(
         4 * m * n * v.dtype.itemsize,

@@ -1,13 +1,16 @@
 """The interpolator of least nuclear norm, with a lower bound that proves how close it is."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from ..measurements import AbstractMeasurements, EntryMeasurements
+from .._checks import as_positive, positive_integer
+from ..flatness import check_values
+from ..measurements import AbstractMeasurements, EntryMeasurements, as_measurements
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,10 @@ class NuclearMinimum:
 
 
 def nuclear_minimum(
-    A: AbstractMeasurements,
-    y: np.ndarray,
+    A: Any,
+    y: Any,
     *,
-    tolerance: float = 1e-4,
+    tolerance: Any = 1e-4,
     max_steps: int = 3000,
 ) -> NuclearMinimum:
     """min ||M||_* subject to A(M) = y, by alternating directions on the matrix itself, in float64.
@@ -38,7 +41,12 @@ def nuclear_minimum(
     the bound <G, Z> / ||G||_2 by duality in every step (Z interpolates). Ends at a relative gap of
     `tolerance`, or after `max_steps`: the gap says which.
     """
-    project = _projection(A, np.asarray(y))
+    A = as_measurements(A)
+    check_values(y, A)
+    tolerance = as_positive(tolerance, "tolerance", "pass for example 1e-4", zero=True)
+    max_steps = positive_integer(max_steps, "max_steps")
+    y = np.asarray(y)
+    project = _projection(A, y if y.dtype.kind == "f" else y.astype(float))
     Z = project(np.zeros(A.shape))
     U = np.zeros(A.shape)
     if not Z.any():
@@ -75,7 +83,13 @@ def _projection(A: AbstractMeasurements, y: np.ndarray):  # type: ignore[no-unty
     units = jnp.eye(A.count, dtype=y.dtype)
     explicit = np.asarray(jax.vmap(A.adjoint)(units), np.float64)
     explicit = explicit.reshape(A.count, -1)
-    factor = scipy.linalg.cho_factor(explicit @ explicit.T)
+    try:
+        factor = scipy.linalg.cho_factor(explicit @ explicit.T)
+    except scipy.linalg.LinAlgError:
+        raise ValueError(
+            "`A` has linearly dependent measurements, which values may contradict: remove those that "
+            "follow from others."
+        ) from None
 
     def nearest(M: np.ndarray) -> np.ndarray:
         left = scipy.linalg.cho_solve(factor, y - explicit @ M.ravel())

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._checks import as_key, as_positive, is_traced, positive_integer
+from .._checks import as_function, as_key, as_positive, is_traced, positive_integer
 from .._progress import OnStep
 from .._renamed import nothing_left, taken_over
 from .._words import DEPTH, PENALTY
@@ -93,6 +93,8 @@ def recover(
         callback = taken_over(renamed, "callback", "on_step", on_step, None)
         on_step = None if callback is None else OldCallback(callback)
     nothing_left(renamed, "recover")
+    if on_step is not None:
+        as_function(on_step, "on_step", "of (what, fraction)")
     chosen = as_method(method, Auto())
     if outer is not None or inner is not None:
         chosen = _with_old_limits(chosen, outer, inner)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._checks import positive_integer
+from .._checks import as_number, positive_integer
 from ..flatness import check_values
-from ..measurements import AbstractMeasurements, DenseMeasurements
+from ..measurements import DenseMeasurements, as_measurements
 from ..recovery import dual_norm
 from ._instances import from_quadratic_form, instance
 from ._reference import smallest_trace
@@ -19,11 +19,11 @@ Formula = Callable[..., Any]
 
 
 def trace_lower_bound(
-    A: AbstractMeasurements,
+    A: Any,
     y: Any,
     multipliers: Any,
     depth: int = 2,
-    delta: float | None = None,
+    delta: Any = None,
 ) -> Float[Array, ""]:
     """A number that no interpolator's trace of the Hessian is below, from any multipliers v (N,).
 
@@ -41,7 +41,10 @@ def trace_lower_bound(
     >>> round(float(trace_lower_bound(A, y, y)), 3)  # 4 sqrt(m n) ||I||_*
     36.0
     """
-    y, v = check_values(y, A), check_values(multipliers, A)
+    A = as_measurements(A)
+    y, v = check_values(y, A), check_values(multipliers, A, "multipliers")
+    if delta is not None:
+        delta = as_number(delta, "delta", "pass `rip_constant(A, 1).upper`")
     m, n = A.shape
     if positive_integer(depth, "depth") == 2:
         return _ratio(y, v, dual_norm(A, v, weighted=True))

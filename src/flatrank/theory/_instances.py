@@ -1,11 +1,12 @@
 """Random ensembles with their measurement matrices written out, for references that trust nothing."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from .._checks import as_positive_semidefinite, as_shape
 from ..measurements import (
     AbstractMeasurements,
     DenseMeasurements,
@@ -60,13 +61,16 @@ def single(rng: np.random.Generator, shape: tuple[int, int]) -> Instance:
     return Instance(DenseMeasurements(matrices), _padded(matrices))
 
 
-def from_quadratic_form(
-    form: Float[np.ndarray, "mn mn"], shape: tuple[int, int]
-) -> Float[np.ndarray, "mn m n"]:
-    """Matrices A_i with (1/N) sum_i <A_i, X>^2 = vec(X)^T form vec(X), N = m n."""
+def from_quadratic_form(form: Any, shape: Any) -> Float[np.ndarray, "mn m n"]:
+    """Matrices A_i with (1/N) sum_i <A_i, X>^2 = vec(X)^T form vec(X), N = m n.
+
+    Raises TypeError or ValueError for a form that is not positive semidefinite or not of m n rows.
+    """
+    m, n = as_shape(shape)
+    form = np.asarray(as_positive_semidefinite(form, "form", m * n))
     values, vectors = np.linalg.eigh(form)
     roots = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-    return (len(form) ** 0.5 * roots).reshape(-1, *shape)
+    return (len(form) ** 0.5 * roots).reshape(-1, m, n)
 
 
 def orthonormal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:

@@ -13,6 +13,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from .._checks import as_real
+from ..network import DeepLinear, as_network, held_network
 from ._instances import as_layers, balanced_layers
 
 
@@ -28,18 +30,33 @@ def explicit_loss(
     return jnp.mean((jnp.tensordot(matrices, product(layers), 2) - y) ** 2)
 
 
+def hessian_trace(layers: Any, matrices: Any, y: Any) -> Float[Array, ""]:
+    """The trace of `jax.hessian` of the loss with respect to all parameters.
+
+    `layers` are matrices, W_1 first, or a network; `matrices` has shape (N, m, n). Raises TypeError or
+    ValueError for what does not fit.
+    """
+    network = DeepLinear(layers) if held_network(layers) is None else as_network(layers, "layers")
+    matrices, y = as_real(matrices, "matrices", 3), as_real(y, "y", 1)
+    if matrices.shape != (len(y), *network.shape):
+        raise ValueError(
+            f"`matrices` has shape {matrices.shape}, `y` {y.shape} and the product of `layers` "
+            f"{network.shape}: pass (N, m, n), (N,) and layers of an m x n matrix."
+        )
+    return _hessian_trace(network.layers, matrices, y)
+
+
 @jax.jit
-def hessian_trace(
+def _hessian_trace(
     layers: tuple[Array, ...], matrices: Float[Array, "N m n"], y: Float[Array, " N"]
 ) -> Float[Array, ""]:
-    """The trace of `jax.hessian` of the loss with respect to all parameters."""
     flat, restore = ravel_pytree(layers)
     return jnp.trace(jax.hessian(lambda x: explicit_loss(restore(x), matrices, y))(flat))
 
 
 def trace_by_autodiff(layers: list[np.ndarray], matrices: np.ndarray, y: np.ndarray) -> float:
     """`hessian_trace` of NumPy arrays."""
-    return float(hessian_trace(as_layers(layers), jnp.asarray(matrices), jnp.asarray(y)))
+    return float(_hessian_trace(as_layers(layers), jnp.asarray(matrices), jnp.asarray(y)))
 
 
 def smallest_trace(matrices: np.ndarray, matrix: np.ndarray, depth: int, seed: int = 0) -> float:

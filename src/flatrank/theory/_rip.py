@@ -1,16 +1,16 @@
 """The restricted isometry constant: searched from below with a witness, bounded from above."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._checks import positive_integer
+from .._checks import as_key, between_0_and_1, positive_integer
 from .._order import after
-from ..measurements import AbstractMeasurements
+from ..measurements import AbstractMeasurements, as_measurements
 
 # Upper bounds decompose a matrix of m n rows, up to this many.
 _DENSE_SIZE = 1024
@@ -32,10 +32,10 @@ class RIPConstant(NamedTuple):
 
 
 def rip_constant(
-    A: AbstractMeasurements,
+    A: Any,
     rank: int,
     *,
-    key: PRNGKeyArray | None = None,
+    key: Any = None,
     starts: int = 32,
     steps: int = 300,
 ) -> RIPConstant:
@@ -58,11 +58,12 @@ def rip_constant(
     >>> bool(found.lower <= found.upper)
     True
     """
+    A = as_measurements(A)
     m, n = A.shape
     if positive_integer(rank, "rank") > min(m, n):
         raise ValueError(f"`rank` must be at most min(m, n) = {min(m, n)}, found {rank}.")
     starts, steps = positive_integer(starts, "starts"), positive_integer(steps, "steps")
-    key = jax.random.key(0) if key is None else key
+    key = jax.random.key(0) if key is None else as_key(key)
     if m * n > _DENSE_SIZE:
         top, bottom = _search(A, rank, key, starts, steps)
         nothing = jnp.full_like(top[0], jnp.nan)
@@ -160,7 +161,7 @@ def _upper_bound(A: AbstractMeasurements, rank: int) -> Float[Array, ""]:
     return jnp.minimum(by_spectrum, jnp.linalg.norm(moments - isotropic, 2))
 
 
-def gaussian_rip_prediction(m: int, n: int, N: int, r: int, confidence: float = 0.95) -> float:
+def gaussian_rip_prediction(m: int, n: int, N: int, r: int, confidence: Any = 0.95) -> float:
     """A delta that N Gaussian measurements of m x n matrices meet at rank r, with this confidence.
 
     With w = min(sqrt(r) (sqrt(m) + sqrt(n)), sqrt(m n)), which bounds the Gaussian width of the unit
@@ -173,8 +174,7 @@ def gaussian_rip_prediction(m: int, n: int, N: int, r: int, confidence: float = 
     m, n, N = (positive_integer(v, name) for v, name in ((m, "m"), (n, "n"), (N, "N")))
     if positive_integer(r, "r") > min(m, n):
         raise ValueError(f"`r` must be at most min(m, n) = {min(m, n)}, found {r}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"`confidence` must be between 0 and 1, found {confidence}.")
+    confidence = between_0_and_1(confidence, "confidence")
     width = min(math.sqrt(r) * (math.sqrt(m) + math.sqrt(n)), math.sqrt(m * n))
     away = width + math.sqrt(2 * math.log(2 / (1 - confidence)))
     above = (1 + away / math.sqrt(N)) ** 2 - 1

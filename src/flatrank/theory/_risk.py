@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
+from .._checks import between_0_and_1, positive_integer
 from ._instances import nuclear
 from ._theorem import Relation, Sides, Theorem, as_sides
 
@@ -14,13 +15,17 @@ from ._theorem import Relation, Sides, Theorem, as_sides
 _FAILURE = 1e-4
 
 
-def gaussian_risk_factor(m: int, n: int, N: int, confidence: float = 0.95) -> float:
+def gaussian_risk_factor(m: int, n: int, N: int, confidence: Any = 0.95) -> float:
     """((sqrt(m) + sqrt(n)) / (N / sqrt(N + 1) - t))^2, t = sqrt(2 log(1 / (1 - confidence))).
 
     With this confidence over N Gaussian measurements, any two of their interpolators have ||M~ -
     M*||_F^2 <= factor * (||M~||_* + ||M*||_*)^2. Infinite while N is below t^2. Derived here from
     Gordon's escape through a mesh (docs/theory/risk.md).
+
+    Raises ValueError for counts below one and a confidence outside (0, 1).
     """
+    m, n, N = (positive_integer(v, name) for v, name in ((m, "m"), (n, "n"), (N, "N")))
+    confidence = between_0_and_1(confidence, "confidence")
     t = math.sqrt(2 * math.log(1 / (1 - confidence)))
     seen = N / math.sqrt(N + 1) - t
     return ((math.sqrt(m) + math.sqrt(n)) / seen) ** 2 if seen > 0 else math.inf

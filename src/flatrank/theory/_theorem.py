@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Float
+
+from .._checks import as_key
 
 
 class Outcome(StrEnum):
@@ -93,11 +95,12 @@ class Theorem:
     formula: Callable[..., Any]
     sides: Callable[[Callable[..., Any], np.random.Generator, bool], Sides]
 
-    def check(self, key: PRNGKeyArray, *, quick: bool = True) -> Check:
+    def check(self, key: Any, *, quick: bool = True) -> Check:
         """The verdict on fresh random instances, with both sides of each.
 
         Raises ValueError in float32, in which differences of 1e-8 cannot be seen.
         """
+        key = as_key(key)
         if jax.numpy.zeros(0).dtype != np.float64:
             raise ValueError(
                 "Theorems are checked in float64: call "

@@ -1,10 +1,10 @@
 """All statements that can be checked, and the run over all of them."""
 
-from collections.abc import Callable
+from typing import Any
 
 import jax
-from jaxtyping import PRNGKeyArray
 
+from .._checks import as_function, as_key
 from . import _curvature as curvature
 from . import _duality as duality
 from . import _flows as flows
@@ -22,16 +22,19 @@ THEOREMS: tuple[Theorem, ...] = (
 
 
 def verify(
-    key: PRNGKeyArray,
+    key: Any,
     *,
     quick: bool = True,
-    on_step: Callable[[str, float], None] | None = None,
+    on_step: Any = None,
 ) -> tuple[Check, ...]:
     """Every theorem's check on fresh random instances, in the order of `THEOREMS`.
 
     `quick=False` takes more shapes, depths and repetitions. `on_step` is called with a name and the
     fraction done before each. Raises ValueError in float32.
     """
+    key = as_key(key)
+    if on_step is not None:
+        as_function(on_step, "on_step", "of (what, fraction)")
     found = []
     for k, theorem in enumerate(THEOREMS):
         if on_step is not None:
