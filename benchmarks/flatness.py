@@ -294,13 +294,16 @@ def _with_tensor(A: Any) -> Any:
     import equinox as eqx
 
     from flatrank._checks import free_memory
-    from flatrank.measurements import _dense as dense
+    from flatrank.measurements import _moments
 
     m, n = A.shape
     if (m * n) ** 2 // 4 * 4 > free_memory() // 4 or A.count * (m * n) ** 2 > 5e12:
         return None
     return eqx.tree_at(
-        lambda A: A.moment_tensor, A, dense._moment_tensor(A.matrices), is_leaf=lambda x: x is None
+        lambda A: A.moment_tensor,
+        A,
+        _moments.moment_tensor(A.matrices),
+        is_leaf=lambda x: x is None,
     )
 
 

@@ -22,7 +22,7 @@ NEW_LOSS, NEW_TOTAL = "loss gradient", "loss + trace, gradient"
 
 
 def two_passes(A: Any) -> tuple[Callable, Callable]:
-    """The loss, and loss + trace of `A.prepared()`, as XLA differentiates them (until decision 13)."""
+    """The loss, and loss + trace of `A.prepared()`, as XLA differentiates them (until decision 15)."""
     import jax.numpy as jnp
 
     from flatrank.measurements._packing import pack

@@ -1,6 +1,7 @@
 """Float64, no silent promotion, and every annotated shape checked."""
 
 import gc
+import os
 from pathlib import Path
 
 import equinox as eqx
@@ -12,6 +13,15 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Compiled programs are kept: both workers need many of the same ones, a worker that has run out of
+# memory maps (below) needs its own again, and the next run needs them all. Compiling is four fifths of
+# a test.
+_KEPT = Path(__file__).parents[1] / ".cache" / "compiled"
+if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    jax.config.update("jax_compilation_cache_dir", str(_KEPT))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # The hook stays: rooms are imported when a test first asks for one.
 install_import_hook("flatrank", "beartype.beartype")

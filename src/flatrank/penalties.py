@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._checks import positive_integer
+from ._words import PenaltyWord
 from .flatness import fitting, flatten, trace_of_hessian
 from .network import DeepLinear
 
@@ -64,8 +65,10 @@ class WeightDecay(AbstractPenalty):
         return 2 / positive_integer(depth, "depth")
 
 
-# What the penalties are called where they are written as a word: arguments, files, the command line.
-PENALTIES: dict[str, type[AbstractPenalty]] = {"flatness": Flatness, "weight-decay": WeightDecay}
+PENALTIES: dict[str, type[AbstractPenalty]] = {
+    PenaltyWord.flatness.value: Flatness,
+    PenaltyWord.weight_decay.value: WeightDecay,
+}
 
 
 def as_penalty(value: Any, name: str = "penalty") -> AbstractPenalty:

@@ -2,16 +2,14 @@
 
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
 
 from command import flatrank
+from forked import started
 
 CONFIG = """
 [problem]
@@ -106,18 +104,15 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
 
 def killed(folder, name, moment):
     """Start the command and kill it: `moment(process)` returns when."""
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("flatrank"), "train", name, "--output", "killed"],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = started("train", name, "--output", "killed", cwd=folder)
     moment(process)
-    process.send_signal(signal.SIGKILL)
-    return process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.timeout(1500)  # 22 processes, one after the other
+@pytest.mark.filterwarnings("ignore:os.fork")
 def test_killed_at_20_random_moments_it_ends_bit_for_bit_the_same(tmp_path, monkeypatch):
     # Without it each of the 22 processes would compile the same program.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
@@ -133,7 +128,7 @@ def test_killed_at_20_random_moments_it_ends_bit_for_bit_the_same(tmp_path, monk
 
     def while_it_runs_and_saves(process):
         steps = {path.name for path in saved.glob("*")}
-        while process.poll() is None and {path.name for path in saved.glob("*")} <= steps:
+        while process.exitcode is None and {path.name for path in saved.glob("*")} <= steps:
             time.sleep(0.002)
         time.sleep(chance.uniform(0, 0.3))
 

@@ -1,5 +1,7 @@
 """Methods are values, solutions have fields, old names warn and work, wrong types get a sentence."""
 
+import inspect
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 import flatrank as fr
+from flatrank.cli.sense import sense
 from flatrank.problems import low_rank_matrix
 from flatrank.recovery import AbstractMethod, Auto, Lagrangian, Path
 
@@ -246,3 +249,12 @@ def test_names_of_the_release_before_warn_and_work(problem):
         fr.recover(A, y, 2, fr.Flatness(), method=Path(), max_outer_steps=7)
     with pytest.raises(TypeError, match="`callback` is called `on_step` now and both were given"):
         fr.recover(A, y, on_step=lambda *_: None, callback=lambda *_: None)
+
+
+def test_library_and_command_line_have_the_same_defaults():
+    here, there = (inspect.signature(inspect.unwrap(f)).parameters for f in (fr.recover, sense))
+    assert here["depth"].default == there["depth"].default == 4
+    assert here["penalty"].default == there["penalty"].default == "weight-decay"
+    A = fr.IsotropicMeasurements((5, 4))
+    solution = fr.recover(A, A.apply(jnp.ones((5, 4))))
+    assert (solution.network.depth, solution.bias, int(solution.rank)) == (4, fr.WeightDecay(), 1)

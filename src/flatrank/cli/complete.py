@@ -1,20 +1,13 @@
 """flatrank complete: a table with holes in, the whole table out."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .._renamed import warn_renamed
+from .._words import PenaltyWord
 from .screen import console, progress, reports_bad_input, show_facts
-
-
-class Penalty(StrEnum):
-    """The inductive biases."""
-
-    flatness = "flatness"
-    weight_decay = "weight-decay"
 
 
 @reports_bad_input
@@ -32,7 +25,7 @@ def complete(
     ],
     depth: Annotated[int, typer.Option(help="Layers of the network, at least 2.")] = 2,
     penalty: Annotated[
-        Penalty | None,
+        PenaltyWord | None,
         typer.Option(
             help="The inductive bias of one factorisation. Without it the table is the average over "
             "many of depth 2."

@@ -10,7 +10,15 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 console = Console()
@@ -52,6 +60,13 @@ def progress(start: str) -> Iterator[Callable[[str, float], None]]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(start, total=1.0)
         yield lambda what, fraction: bar.update(task, description=what, completed=fraction)
+
+
+def long_progress(*columns: ProgressColumn, **settings: Any) -> Progress:
+    """A progress bar that tells the time that is left, with columns of a command's own."""
+    shared = SpinnerColumn(), TextColumn("{task.description}"), BarColumn()
+    times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+    return Progress(*shared, *columns, *times, console=console, transient=True, **settings)
 
 
 def show_facts(title: str, facts: tuple[tuple[str, str], ...]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .complete import Penalty
+from .._words import DEPTH, PENALTY, PenaltyWord
 from .screen import console, progress, reports_bad_input, show_facts
 
 
@@ -23,8 +23,8 @@ def sense(
         Path, typer.Argument(help=".npy with the N measured values.", show_default=False)
     ],
     output: Annotated[Path, typer.Option(help="Where to write the matrix, .npy or .csv.")],
-    depth: Annotated[int, typer.Option(help="Layers of the network, at least 2.")] = 3,
-    penalty: Annotated[Penalty, typer.Option(help="The inductive bias.")] = Penalty.weight_decay,
+    depth: Annotated[int, typer.Option(help="Layers, at least 2.")] = DEPTH,
+    penalty: Annotated[PenaltyWord, typer.Option(help="The inductive bias.")] = PENALTY,
     noise: Annotated[
         str, typer.Option(help="Standard deviation of the values' error, 'auto', or 'none'.")
     ] = "none",

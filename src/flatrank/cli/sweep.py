@@ -4,16 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from .screen import console, reports_bad_input
+from .screen import console, long_progress, reports_bad_input
 
 
 @reports_bad_input
@@ -35,16 +27,8 @@ def sweep(
     from ..sweeps import read_sweep, run_sweep
 
     asked = read_sweep(settings)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
     # Batches take seconds to minutes each, compilation included: all of them tell the speed.
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=1e9) as bar:
+    with long_progress(speed_estimate_period=1e9) as bar:
         cells = len(asked.cells)
 
         def tell(what: str, fraction: float) -> None:

@@ -4,16 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TextColumn
 
-from .screen import console, reports_bad_input, show_facts
+from .screen import console, long_progress, reports_bad_input, show_facts
 
 
 @reports_bad_input
@@ -49,16 +42,7 @@ def train(
     with atomically(kept) as temporary:
         temporary.write_text(text, encoding="utf-8")
     failed = None
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with long_progress(TextColumn("{task.fields[rate]}")) as bar:
         task = bar.add_task("step 0", total=training.steps, rate="compiling")
 
         def tell(what: str, fraction: float) -> None:

@@ -1,5 +1,7 @@
 """A deep linear network with a bias for each row and each column."""
 
+from typing import Any
+
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
@@ -16,6 +18,14 @@ class BiasedNetwork(eqx.Module):
     network: DeepLinear
     row_bias: Float[Array, " m"]
     column_bias: Float[Array, " n"]
+
+    def in_units(self, spread: float) -> dict[str, Any]:
+        """The network and the biases of the data that were divided by `spread`, biases in float64."""
+        return {
+            "network": self.network.scaled(spread),
+            "row_bias": np.asarray(self.row_bias, np.float64) * spread,
+            "column_bias": np.asarray(self.column_bias, np.float64) * spread,
+        }
 
     def at(self, rows: np.ndarray, columns: np.ndarray) -> Float[np.ndarray, " N"]:
         """The values at (rows_i, columns_i) by NumPy, float64, a bounded part gathered at a time."""

@@ -22,6 +22,8 @@ import numpy as np
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .._numba import compiled
+
 # Version 0.3 of XLA's foreign function interface. Sizes in bytes of its structs on 64 bits, and places
 # of their fields in words of 8 bytes: frame {size, extension, api, context, stage, arguments {size,
 # extension, count, types, buffers}, results {the same}, ...}, buffer {size, extension, type, data,
@@ -33,24 +35,6 @@ _FLOAT32, _FLOAT64 = 11, 12
 _METADATA_EXTENSION, _EXECUTE = 1, 3
 
 
-def _settings() -> dict[str, Any]:
-    return {
-        "nogil": True,
-        "error_model": "numpy",
-        # Sums over a row in any order: as many at a time as a vector register holds.
-        "fastmath": {"contract", "reassoc", "nsz"},
-    }
-
-
-def _compiled(function: Callable) -> Callable:
-    """Machine code for a function of arrays and numbers, made at its first call and kept on disk."""
-    function = inspect.unwrap(function)
-    try:
-        return numba.njit(cache=True, **_settings())(function)
-    except RuntimeError:  # no folder to keep machine code in
-        return numba.njit(**_settings())(function)
-
-
 def handler(function: Callable) -> Any:
     """The address (`.address`, `.ctypes`) of a function of a call frame, compiled or from disk."""
     signature, function = numba.types.intp(numba.types.intp), inspect.unwrap(function)
@@ -60,7 +44,7 @@ def handler(function: Callable) -> Any:
         return numba.cfunc(signature, error_model="numpy")(function)
 
 
-@_compiled
+@compiled
 def add_squares(A, w, y, gradient):  # type: ignore
     """||A w - y||^2, and (A w - y) A in `gradient`: six rows at a time."""
     zero = w.dtype.type(0)
@@ -102,7 +86,7 @@ def add_squares(A, w, y, gradient):  # type: ignore
     return total
 
 
-@_compiled
+@compiled
 def multiply_both_sides(T, left, right, by_row, by_column):  # type: ignore
     """by_row = right T^T (K, I) and by_column = left T (K, J): four rows of T at a time."""
     zero = T.dtype.type(0)
@@ -148,18 +132,18 @@ def _at(typingctx, address):  # type: ignore
     return numba.types.voidptr(numba.types.intp), generate
 
 
-@_compiled
+@compiled
 def _words(address, count):  # type: ignore
     return numba.carray(_at(address), (count,), np.int64)
 
 
-@_compiled
+@compiled
 def _half(address):  # type: ignore
     """The four bytes at an address."""
     return numba.carray(_at(address), (1,), np.int32)[0]
 
 
-@_compiled
+@compiled
 def _answered(frame):  # type: ignore
     """Whether XLA asked for the version of this interface, which it does once; then it is told."""
     extension = _words(frame, 2)[1]
@@ -174,7 +158,7 @@ def _answered(frame):  # type: ignore
     return False
 
 
-@_compiled
+@compiled
 def _sound(frame, arguments, results, kind):  # type: ignore
     """Whether a frame is laid out as this file believes, with so many buffers of one type."""
     words = _words(frame, 15)
@@ -190,30 +174,30 @@ def _sound(frame, arguments, results, kind):  # type: ignore
     return True
 
 
-@_compiled
+@compiled
 def _argument(frame, k):  # type: ignore
     """The fields of a frame's k-th argument."""
     return _words(_words(_words(frame, 15)[9] + 8 * k, 1)[0], 6)
 
 
-@_compiled
+@compiled
 def _result(frame, k):  # type: ignore
     """The fields of a frame's k-th result."""
     return _words(_words(_words(frame, 15)[14] + 8 * k, 1)[0], 6)
 
 
-@_compiled
+@compiled
 def _vector(buffer, dtype):  # type: ignore
     return numba.carray(_at(buffer[3]), (_words(buffer[5], 1)[0],), dtype)
 
 
-@_compiled
+@compiled
 def _matrix(buffer, dtype):  # type: ignore
     lengths = _words(buffer[5], 2)
     return numba.carray(_at(buffer[3]), (lengths[0], lengths[1]), dtype)
 
 
-@_compiled
+@compiled
 def _squares(frame, dtype, kind):  # type: ignore
     """`add_squares` of a frame's A, w and y into its (1,) total and its gradient."""
     if not _answered(frame) and _sound(frame, 3, 2, kind):
@@ -227,7 +211,7 @@ def _squares(frame, dtype, kind):  # type: ignore
     return 0
 
 
-@_compiled
+@compiled
 def _both_sides(frame, dtype, kind):  # type: ignore
     """`multiply_both_sides` of a frame's arguments into its results."""
     if not _answered(frame) and _sound(frame, 3, 2, kind):

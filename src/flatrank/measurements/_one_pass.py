@@ -19,7 +19,7 @@ from . import _foreign
 from ._packing import pack, unpack
 
 # A matrix of fewer bytes stays in the second cache between two reads of it, and there is nothing to
-# gain: see decision 13.
+# gain: see decision 15.
 _LEAST_BYTES = 2**22
 
 

@@ -10,10 +10,11 @@ from jaxtyping import Array
 from .._checks import as_function, as_key, as_positive, is_traced, positive_integer
 from .._progress import OnStep
 from .._renamed import nothing_left, taken_over
+from .._words import DEPTH, PENALTY
 from ..flatness import check_values
 from ..measurements import EntryMeasurements, as_measurements
 from ..network import DeepLinear, as_network
-from ..penalties import Flatness, as_penalty
+from ..penalties import as_penalty
 from ._auto import Auto
 from ._method import AbstractMethod, Problem, as_method
 from ._solution import Solution
@@ -25,8 +26,8 @@ from .path import Path
 def recover(
     A: Any,
     y: Any,
-    depth: int = 2,
-    penalty: Any = None,
+    depth: int = DEPTH,
+    penalty: Any = PENALTY,
     *,
     method: Any = "auto",
     noise: Any = None,
@@ -42,9 +43,9 @@ def recover(
 
     *Arguments.* `A`: N measurements of an m x n matrix, or an array of shape (N, m, n). `y`: their
     values, shape (N,). `depth`: layers of the network, at least 2. `penalty`: `WeightDecay()` or
-    `Flatness()`, or their words "weight-decay" and "flatness". Weight decay of depth 3 and more finds
-    the rank by itself and reaches furthest: near the limit of what measurements can determine, and at
-    condition numbers of 1e5 and more.
+    `Flatness()`, or their words "weight-decay" and "flatness". Weight decay of depth 3 and more, the
+    default, finds the rank by itself and reaches furthest: near the limit of what measurements can
+    determine, and at condition numbers of 1e5 and more.
 
     `method`: "auto" takes `flatrank.recovery.Path()` for weight decay of depth 3 and more, and
     `flatrank.recovery.Lagrangian()` otherwise and where the path finds no low-rank matrix. Pass one of
@@ -76,7 +77,7 @@ def recover(
     >>> import flatrank as fr
     >>> truth = jax.numpy.outer(jax.numpy.arange(1.0, 9.0), jax.numpy.arange(8.0))
     >>> A = fr.gaussian_measurements(jax.random.key(0), 45, (8, 8))
-    >>> solution = fr.recover(A, A.apply(truth), depth=3, penalty=fr.WeightDecay())
+    >>> solution = fr.recover(A, A.apply(truth))
     >>> bool(solution.successful), int(solution.rank)
     (True, 1)
     >>> bool(jax.numpy.allclose(solution.matrix, truth, rtol=1e-3))
@@ -99,7 +100,7 @@ def recover(
         chosen = _with_old_limits(chosen, outer, inner)
     A = as_measurements(A)
     y = check_values(y, A)
-    penalty = as_penalty(Flatness() if penalty is None else penalty)
+    penalty = as_penalty(PENALTY if penalty is None else penalty)
     if positive_integer(depth, "depth") < 2:
         raise ValueError(f"`depth` must be at least 2, found {depth}: one layer has no bias.")
     if width is not None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import plots
 from .._progress import OnStep, silent
+from .._words import PenaltyWord
 from ..completion import (
     AverageCompletion,
     MatrixCompleter,
@@ -42,7 +43,7 @@ class CompletedTable:
         fitted, count = self.completer, len(self.table)
         completion = fitted.completion_
         averaged = isinstance(completion, AverageCompletion)
-        penalty = fitted.penalty or ("weight-decay" if averaged else "flatness")
+        penalty = fitted.penalty or (PenaltyWord.weight_decay if averaged else PenaltyWord.flatness)
         unfinished = "" if completion.converged else " (the limit, still falling)"
         facts = [
             ("shape", f"{m:,} x {n:,}"),

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .._words import PenaltyWord
 from ..problems import ENSEMBLES
 
 METHODS = ("recover", "train")
-PENALTIES = ("flatness", "weight-decay", "nuclear-norm")
+PENALTIES = (*(word.value for word in PenaltyWord), "nuclear-norm")
 OPTIMIZERS = ("gradient-descent", "label-noise", "sam")
 # Part of every key: raised when the same settings come to mean another computation.
 _SCHEMA = 1
@@ -112,7 +113,7 @@ class Cell:
         nuclear = self.penalty == "nuclear-norm"
         return replace(
             self,
-            penalty="weight-decay" if nuclear else self.penalty,
+            penalty=PenaltyWord.weight_decay.value if nuclear else self.penalty,
             depth=2 if nuclear else self.depth,
             rank=1,
             noise=float(self.noise > 0),

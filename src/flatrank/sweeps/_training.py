@@ -27,7 +27,7 @@ from ..dynamics import (
 )
 from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
-from ..penalties import Flatness, WeightDecay
+from ..penalties import PENALTIES
 from ..problems import ENSEMBLES, draw_measurements, draw_truth
 from ..reports import Section, write_report
 
@@ -38,7 +38,6 @@ OPTIMIZERS: dict[str, type[AbstractOptimizer]] = {
     "gradient-flow": GradientFlow,
     "flat-flow": FlatFlow,
 }
-_PENALTIES = {"flatness": Flatness, "weight-decay": WeightDecay}
 _KEYS = {
     "problem": ("ensemble", "shape", "rank", "count", "seed", "measurements", "values", "truth"),
     "network": ("depth", "width", "scale", "seed", "start"),
@@ -177,11 +176,11 @@ def _optimizer(settings: dict[str, Any]) -> AbstractOptimizer:
         if isinstance(value, list):
             fields[key] = np.asarray(value, float)
     if "penalty" in fields:
-        if fields["penalty"] not in _PENALTIES:
+        if fields["penalty"] not in PENALTIES:
             raise ValueError(
-                f"[optimizer] `penalty` is {fields['penalty']!r}; known are {', '.join(_PENALTIES)}."
+                f"[optimizer] `penalty` is {fields['penalty']!r}; known are {', '.join(PENALTIES)}."
             )
-        fields["penalty"] = _PENALTIES[fields["penalty"]]()
+        fields["penalty"] = PENALTIES[fields["penalty"]]()
     if "transformation" in fields:
         if fields["transformation"] != "global-rms":
             raise ValueError(

@@ -3,12 +3,11 @@
 One compilation for all tables, a second or so. They free Python's lock: threads share the lines.
 """
 
-import inspect
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
+
+from ..._numba import compiled
 
 # Entries that are gathered at once: with their features they stay in the first cache.
 _GATHERED = 256
@@ -35,22 +34,7 @@ class Conditional(NamedTuple):
     normal: Any
 
 
-def _compiled(function: Callable) -> Callable:
-    """Machine code for a function of arrays and numbers, made at its first call."""
-    function = inspect.unwrap(function)
-    settings = {
-        "nogil": True,
-        "error_model": "numpy",
-        # Sums over entries in any order: several at a time.
-        "fastmath": {"contract", "reassoc", "nsz"},
-    }
-    try:
-        return numba.njit(cache=True, **settings)(function)
-    except RuntimeError:  # no folder to keep machine code in
-        return numba.njit(**settings)(function)
-
-
-@_compiled
+@compiled
 def sort_by_line(entries, next_place, by_line):  # type: ignore
     """Counting sort of (lines, others, values) to (others, values): stable, one pass."""
     lines, others, values = entries
@@ -62,7 +46,7 @@ def sort_by_line(entries, next_place, by_line):  # type: ignore
         values_by_line[place] = values[e]
 
 
-@_compiled
+@compiled
 def add_grams(part, lines, features, grams):  # type: ignore
     """Sums of products of everything seen of an entry, lines begin to end: lower triangles."""
     begin, end = part
@@ -124,7 +108,7 @@ def add_grams(part, lines, features, grams):  # type: ignore
                     gram[i + 3, j + 3] += s33
 
 
-@_compiled
+@compiled
 def draw_some_lines(part, grams, conditional, found):  # type: ignore
     """Lines begin to end of `draw_compressed`, given their sums of products."""
     begin, end = part

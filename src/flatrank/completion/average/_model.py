@@ -83,9 +83,7 @@ class FactorisationAverage:
         # A strength is per entry of squared error; with data divided by their spread, and W with them:
         to_data = spread ** (2 - WeightDecay().degree(2))
         return AverageCompletion(
-            network=nearest.network.scaled(spread),
-            row_bias=np.asarray(nearest.row_bias, np.float64) * spread,
-            column_bias=np.asarray(nearest.column_bias, np.float64) * spread,
+            **nearest.in_units(spread),
             mean=entries.mean,
             spread=spread,
             strength=mean_strength(found.draws, len(entries)) * to_data,

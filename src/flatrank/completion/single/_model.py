@@ -109,9 +109,7 @@ class SingleFactorisation:
         on_step("done", 1.0)
         spread = entries.spread
         return SingleCompletion(
-            network=model.network.scaled(spread),
-            row_bias=np.asarray(model.row_bias, np.float64) * spread,
-            column_bias=np.asarray(model.column_bias, np.float64) * spread,
+            **model.in_units(spread),
             mean=entries.mean,
             spread=spread,
             strength=strength * to_data,
