@@ -54,6 +54,11 @@ def number_entries(
             f"{source}: column {names.value!r} has {len(infinite)} infinite value(s), the first for "
             f"{_pair(columns, names, int(infinite[0]))}: leave them empty if they are missing."
         )
+    if not all(map(len, ids)):
+        raise ValueError(
+            f"{source} has no value in column {names.value!r} (of 0 line(s)): there is nothing to "
+            "complete it from."
+        )
     valued = ~np.isnan(values)
     shape = len(ids[0]), len(ids[1])
     entries = Entries(rows[valued], cols[valued], values[valued], shape)
