@@ -193,8 +193,8 @@ def positive_integer(value: Any, name: str) -> int:
     return int(value)
 
 
-def as_seed(value: Any, name: str = "seed") -> int:
-    """A Python integer of at least zero, for a random key."""
+def natural_number(value: Any, name: str) -> int:
+    """A Python integer of at least zero."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 2**63:
         raise ValueError(f"`{name}` must be an integer of at least 0, found {found(value)}.")
     return int(value)

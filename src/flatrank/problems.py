@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._checks import as_key, as_seed, as_shape, found, positive_integer
+from ._checks import as_key, as_shape, found, natural_number, positive_integer
 from .measurements import (
     AbstractMeasurements,
     DenseMeasurements,
@@ -136,7 +136,7 @@ def gaussian_problem(
     depth: int, shape: Any, rank: int, count: int, seed: int, scale: Any
 ) -> tuple[DenseMeasurements, Float[Array, "m n"], DeepLinear]:
     """Gaussian measurements of a matrix of Frobenius norm one, the matrix, and a random network."""
-    keys = jax.random.split(jax.random.key(as_seed(seed)), 3)
+    keys = jax.random.split(jax.random.key(natural_number(seed, "seed")), 3)
     truth = low_rank_matrix(keys[0], shape, rank)
     A = gaussian_measurements(keys[1], count, shape)
     network = DeepLinear.gaussian(keys[2], shape, depth, scale=scale)
@@ -157,7 +157,7 @@ def unit_entries_problem(
     """Entries, or measurements with entries N(0, 1)/side, and a matrix of Frobenius norm `side`."""
     side = positive_integer(side, "side")
     _, count = _checked_draw(ensemble, (side, side), count, ("completion", "sensing"))
-    truth_key, key = jax.random.split(jax.random.key(as_seed(seed)))
+    truth_key, key = jax.random.split(jax.random.key(natural_number(seed, "seed")))
     truth = np.asarray(low_rank_matrix(truth_key, (side, side), rank), np.float64)
     truth = truth * (side / np.linalg.norm(truth))
     if ensemble == "completion":

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._checks import as_floating, found, positive_integer
+from .._checks import as_floating, found, natural_number
 from ..measurements import IsotropicMeasurements
 from ..network import DeepLinear, as_network
 from ._trace import fitting, trace_of_hessian
@@ -36,7 +36,7 @@ def flatten(network: Any, A: Any, max_sweeps: int = 100) -> DeepLinear:
     True
     """
     network, A = fitting(network, A)
-    max_sweeps = positive_integer(max_sweeps, "max_sweeps")
+    max_sweeps = natural_number(max_sweeps, "max_sweeps")
     eps = float(jnp.finfo(network.layers[0].dtype).eps)
     isotropic = IsotropicMeasurements(A.shape)
     # A trace of isotropic measurements keeps every direction's weight positive. It moves a regular
