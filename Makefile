@@ -1,11 +1,14 @@
-# Two commands do everything: `make demo` and `make test`.
+# `make demo` shows it, `make check` is for the daily loop, `make test` is what CI runs.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo bench-flatness bench-recovery bench-dynamics bench-completion bench-startup test lint types architecture format clean
+.PHONY: demo bench-flatness bench-recovery bench-dynamics bench-completion bench-startup bench-one-pass check test lint types architecture format clean
 
 demo: .venv/demo
 	$(BIN)/flatrank demo
+
+check: .venv/test lint types architecture
+	$(BIN)/pytest -m 'not slow'
 
 test: .venv/test lint types architecture
 	$(BIN)/pytest
@@ -24,6 +27,9 @@ bench-completion: .venv/bench-tables
 
 bench-startup: .venv/bench
 	$(BIN)/python benchmarks/startup.py --keep
+
+bench-one-pass: .venv/test
+	$(BIN)/python benchmarks/one_pass.py
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -60,4 +66,4 @@ format: .venv/test
 	touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .cache
