@@ -99,7 +99,7 @@ class TripletCompleter(BaseEstimator):
             return self.fit(frame, y)
         names = self._names()
         columns, _ = columns_of(frame, (names.row, names.column, names.value))
-        entries, ids = number_entries(columns, names, *self.ids_)
+        entries, ids = number_entries(columns, names, self.ids_)
         if len(entries):
             self.completer_.partial_fit_entries(
                 entries.rows, entries.columns, entries.values, entries.shape

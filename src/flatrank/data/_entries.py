@@ -15,8 +15,7 @@ _NO_IDS = Ids(np.empty(0))
 def number_entries(
     columns: Mapping[str, np.ndarray],
     names: LongForm,
-    row_ids: Ids = _NO_IDS,
-    column_ids: Ids = _NO_IDS,
+    known: tuple[Ids, Ids] = (_NO_IDS, _NO_IDS),
     source: str = "The table",
 ) -> tuple[Entries, tuple[Ids, Ids]]:
     """The entries of a table in long form, and the ids of its rows and columns.
@@ -30,11 +29,11 @@ def number_entries(
     """
     values = real_values(columns[names.value], names.value, source)
     numbers, ids = [], []
-    for name, known in ((names.row, row_ids), (names.column, column_ids)):
+    for name, before in zip((names.row, names.column), known, strict=True):
         given = columns[name]
         require_ids(given, name, source)
         try:
-            extended, found = known.extended(given)
+            extended, found = before.extended(given)
         except TypeError as error:
             raise ValueError(
                 f"{source}: column {name!r} has ids that cannot be told apart ({error}): use numbers, "
@@ -47,15 +46,22 @@ def number_entries(
         numbers.append(found)
         ids.append(extended)
     rows, cols = numbers
-    _require_distinct(rows, cols, columns, names, len(ids[1]), source)
+    pairs = rows * max(len(ids[1]), 1) + cols
+    _require_distinct(pairs, columns, names, source)
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
         raise ValueError(
             f"{source}: column {names.value!r} has {len(infinite)} infinite value(s), the first for "
             f"{_pair(columns, names, int(infinite[0]))}: leave them empty if they are missing."
         )
-    known = ~np.isnan(values)
-    entries = Entries(rows[known], cols[known], values[known], (len(ids[0]), len(ids[1])))
+    if not all(map(len, ids)):
+        raise ValueError(
+            f"{source} has no value in column {names.value!r} (of 0 line(s)): there is nothing to "
+            "complete it from."
+        )
+    valued = ~np.isnan(values)
+    shape = len(ids[0]), len(ids[1])
+    entries = Entries(rows[valued], cols[valued], values[valued], shape)
     return entries, (ids[0], ids[1])
 
 
@@ -98,14 +104,9 @@ def _real(value: Any) -> float:
 
 
 def _require_distinct(
-    rows: np.ndarray,
-    columns: np.ndarray,
-    given: Mapping[str, np.ndarray],
-    names: LongForm,
-    count: int,
-    source: str,
+    pair: np.ndarray, given: Mapping[str, np.ndarray], names: LongForm, source: str
 ) -> None:
-    pair = rows * max(count, 1) + columns
+    """ValueError if a pair of ids, given as one number, stands in two lines."""
     order = np.argsort(pair, kind="stable")
     again = order[1:][np.diff(pair[order]) == 0]
     if len(again):

@@ -104,7 +104,9 @@ class SingleFactorisation:
             error = float(np.sqrt(np.mean(residuals**2)))
             table = with_all_entries(table)
         on_step("fitting all entries", 0.9)
-        done = self._alternated(model, table, strength, self.max_sweeps, self.tolerance)
+        done = self._alternated(
+            model, table, strength, max_sweeps=self.max_sweeps, tolerance=self.tolerance
+        )
         model, sweeps = done.model, int(done.sweeps)
         on_step("done", 1.0)
         spread = entries.spread
@@ -140,6 +142,7 @@ class SingleFactorisation:
         model: BiasedNetwork,
         table: BucketedEntries,
         strength: float,
+        *,
         max_sweeps: int,
         tolerance: float,
     ) -> Fit:
@@ -170,7 +173,9 @@ class _Walk:
 
     def fitted(self, model: BiasedNetwork, strength: float) -> Fit:
         """A short fit of one strength from a model."""
-        return self.settings._alternated(model, self.table, strength, _PATH_SWEEPS, _PATH_TOLERANCE)
+        return self.settings._alternated(
+            model, self.table, strength, max_sweeps=_PATH_SWEEPS, tolerance=_PATH_TOLERANCE
+        )
 
     def residuals(self, model: BiasedNetwork) -> np.ndarray:
         """What the held-out entries differ by, in units of the spread."""
