@@ -33,7 +33,9 @@ def test_words_and_classes_stand_for_penalties(solution):
     assert solution.successful
     assert isinstance(solution.bias, fr.Flatness)
     # Traced only.
-    found = jax.eval_shape(lambda: fr.recover(A, Y, penalty=fr.WeightDecay))
+    found = jax.eval_shape(
+        lambda y: fr.recover(A, y, penalty=fr.WeightDecay, method=fr.recovery.Lagrangian), Y
+    )
     assert isinstance(found.bias, fr.WeightDecay)
     descent = fr.dynamics.GradientDescent(0.1, penalty="weight-decay", strength=0.1)
     assert isinstance(descent.penalty, fr.WeightDecay)

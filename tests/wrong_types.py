@@ -755,7 +755,7 @@ def main() -> int:
     bad = len(missing)
     for name, call in calls.items():
         try:
-            searched(name, call, pool, 8)
+            searched(name, call, pool, 6)
         except AssertionError as error:
             print(str(error).splitlines()[0])
             bad += 1
