@@ -47,6 +47,7 @@ def test_narrow_balanced_network_is_the_nearest_matrix_of_that_rank():
     np.testing.assert_allclose(network.matrix(), u[:, :2] * s[:2] @ vt[:2], atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_gaussian_scale_is_the_standard_deviation_of_the_entries(depth):
     keys = jax.random.split(jax.random.key(3), 400)

@@ -27,6 +27,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_array_in_array_and_report_out(folder):
     run = flatrank(
         "complete", "x.npy", "--output", "out.npy", "--report", "report.html", cwd=folder
@@ -39,6 +40,7 @@ def test_array_in_array_and_report_out(folder):
     assert "data:image/png" in (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_triplets_in_and_out(folder):
     run = flatrank(
         "complete", "ratings.csv", "--row", "user", "--column", "item", "--value", "rating",
@@ -86,6 +88,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 def test_bad_input_ends_in_exit_code_2_without_a_traceback(folder):
     run = flatrank("complete", "none.npy", "--output", "out.npy", cwd=folder)
     assert run.returncode == 2
@@ -128,6 +131,7 @@ def sensed(tmp_path):
     return tmp_path, truth
 
 
+@pytest.mark.slow
 def test_sense_recovers_in_float64_and_reports(sensed):
     folder, truth = sensed
     done = flatrank(
@@ -139,6 +143,7 @@ def test_sense_recovers_in_float64_and_reports(sensed):
     assert (folder / "r.html").read_text().count("data:image/png;base64,") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["outer", "entries"])
 def test_sense_reads_rank_one_measurements_and_entries(sensed, kind):
     folder, truth = sensed
@@ -148,6 +153,7 @@ def test_sense_reads_rank_one_measurements_and_entries(sensed, kind):
     np.testing.assert_allclose(np.loadtxt(folder / "M.csv", delimiter=","), truth, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_sense_says_that_it_failed_and_writes_nothing(sensed):
     folder, _ = sensed
     np.save(folder / "few.npy", np.load(folder / "A.npy")[:25])
@@ -188,6 +194,7 @@ def test_sense_names_bad_input(sensed, arguments, words, monkeypatch):
     assert not Path("M.npy").exists()
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_kept_and_damaged_ones_do_no_harm(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -55,6 +55,7 @@ def folder(made, monkeypatch):
     return made[0]
 
 
+@pytest.mark.slow
 def test_what_is_predicted_by_ids_is_what_was_completed(folder, made, tmp_path):
     (folder / "pairs.csv").write_text("when,item,user\n1,3,007\n2,0,029\n3,11,000\n")
     done = flatrank(
@@ -97,6 +98,7 @@ def test_a_model_of_a_wide_table_takes_indices(folder, made, tmp_path):
     np.testing.assert_array_equal((found["lower"], found["upper"]), bounds)
 
 
+@pytest.mark.slow
 def test_unknown_ids_are_counted_once_and_predicted(folder, tmp_path):
     (tmp_path / "pairs.tsv").write_text("user\titem\nnobody\t3\n001\t99\n")
     done = flatrank(
@@ -114,6 +116,7 @@ def test_unknown_ids_are_counted_once_and_predicted(folder, tmp_path):
     assert abs(expected[0] - model.mean) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_model_without_held_out_entries_says_that_it_has_no_intervals(folder, tmp_path):
     model = tmp_path / "m.safetensors"
     save_model(model, MatrixCompleter(strength=0.01).fit(np.load("x.npy")))
@@ -271,6 +274,7 @@ def test_bad_queries_are_named_and_change_nothing(folder, databases, arguments, 
     assert not (databases / "o.parquet").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
 def test_the_only_table_of_a_database_needs_no_query(made, tmp_path, kind):
     _, X = made

@@ -30,6 +30,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_page_has_settings_and_versions_even_without_results(folder):
     run = flatrank("report", "swept", cwd=folder)
     assert run.returncode == 0, run.stderr

@@ -76,6 +76,7 @@ def assert_complete(folder):
     assert not list(folder.glob("out/results/.part-*"))
 
 
+@pytest.mark.slow
 def test_killed_several_times_it_repeats_and_doubles_nothing(tmp_path, environment):
     before = {}
     for count in (1, 2, 4):
@@ -96,6 +97,7 @@ def test_killed_several_times_it_repeats_and_doubles_nothing(tmp_path, environme
     assert (tmp_path / "out" / "sweep-1.toml").read_text() == SWEEP
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(tmp_path, environment):
     pytest.importorskip("distributed")
     file = tmp_path / "scheduler.json"
@@ -134,6 +136,7 @@ def test_workers_with_threads_are_refused():
         check_threads({"tcp://a": {"nthreads": 1}, "tcp://b": {"nthreads": 4}})
 
 
+@pytest.mark.slow
 def test_bad_settings_and_no_scheduler_leave_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wrong.toml").write_text(SWEEP.replace("steps", "stesp"))

@@ -39,6 +39,7 @@ def written(folder, text, name="config.toml"):
     return name
 
 
+@pytest.mark.slow
 def test_a_run_and_its_folder(tmp_path):
     run = flatrank("train", written(tmp_path, CONFIG), "--output", "run", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
@@ -54,6 +55,7 @@ def test_a_run_and_its_folder(tmp_path):
     assert "data:image/png" in (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_divergence_is_an_exit_code_and_a_history(tmp_path):
     text = CONFIG.replace("0.005", "5.0").replace("runs = 2", "runs = 1")
     run = flatrank("train", written(tmp_path, text), "--output", "run", cwd=tmp_path)
@@ -63,6 +65,7 @@ def test_divergence_is_an_exit_code_and_a_history(tmp_path):
     assert (tmp_path / "run" / "history.parquet").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -90,6 +93,7 @@ def test_bad_settings_are_named_and_nothing_is_written(tmp_path, change, sentenc
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_run_is_refused(tmp_path):
     short = CONFIG.replace("40000", "100")
     assert (
@@ -111,6 +115,7 @@ def killed(folder, name, moment):
     return process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1500)  # 22 processes, one after the other
 @pytest.mark.filterwarnings("ignore:os.fork")
 def test_killed_at_20_random_moments_it_ends_bit_for_bit_the_same(tmp_path, monkeypatch):
@@ -148,6 +153,7 @@ def test_killed_at_20_random_moments_it_ends_bit_for_bit_the_same(tmp_path, monk
         np.testing.assert_array_equal(tables[0][column], tables[1][column])
 
 
+@pytest.mark.slow
 def test_settings_that_cannot_be_run_do_not_claim_the_folder(tmp_path):
     short = CONFIG.replace("40000", "400")
     wrong = short.replace('"trace"]', '"los"]')
@@ -160,6 +166,7 @@ def test_settings_that_cannot_be_run_do_not_claim_the_folder(tmp_path):
     assert (tmp_path / "run" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_start_that_overflows_is_an_exit_code(tmp_path):
     text = CONFIG.replace("depth = 3", "depth = 3\nscale = 1e200")
     run = flatrank("train", written(tmp_path, text), "--output", "run", cwd=tmp_path)

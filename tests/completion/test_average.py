@@ -122,6 +122,7 @@ def test_means_and_draws_of_lines_are_those_of_their_gaussians(arranged, biased)
         )
 
 
+@pytest.mark.slow
 def test_overrelaxed_draws_have_the_same_distribution_and_average_better():
     rows, columns, values, truth = ratings(m=40, n=30, rank=1)
     unit = ((values - values.mean()) / values.std()).astype(np.float32)
@@ -189,6 +190,7 @@ def test_tables_are_arranged_as_the_machine_wants_them(monkeypatch, where):
     assert np.sqrt(np.mean(error**2)) < oracle_error()
 
 
+@pytest.mark.slow
 def test_priors_are_drawn_from_the_normal_and_the_wishart_of_their_factors():
     rng = np.random.default_rng(0)
     factors = rng.standard_normal((7, 3), np.float32)
@@ -222,6 +224,7 @@ def test_noise_levels_are_gamma_numbers():
     np.testing.assert_allclose((levels / noise.sum(1)).mean(), 2 / 10, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_xla_factorises_one_batch_at_a_time():
     # Rows of very unequal numbers of entries, for several buckets.
     rng = np.random.default_rng(0)
@@ -247,6 +250,7 @@ def test_the_average_is_near_the_truth_and_knows_the_noise(found):
     np.testing.assert_allclose(noise, NOISE, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_the_average_beats_the_best_single_penalty():
     rows, columns, values, truth = ratings(share=0.15)
     single = fr.MatrixCompleter(penalty="flatness", random_state=0)
@@ -299,6 +303,7 @@ def test_the_same_seed_gives_the_same_draws(found):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_draws_go_on_with_more_entries_and_lines(found):
     rows, columns, values, truth = ratings()
     few = rows < 100
@@ -323,6 +328,7 @@ def test_each_column_has_the_noise_that_it_was_given():
     np.testing.assert_allclose(found, levels, rtol=0.25)
 
 
+@pytest.mark.slow
 def test_directions_are_added_while_the_weakest_is_more_than_noise():
     for rank, width in ((3, 14), (20, 30)):
         found, _, _ = averaged(data=ratings(m=400, n=300, rank=rank, share=0.5))

@@ -18,6 +18,7 @@ from flatrank.completion import AverageCompletion
 
 
 # Some checks use sparse tables with empty rows, about which the completer rightly warns.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*of X have no observed entry")
 # Nothing is excluded. scikit-learn itself skips its array-API check unless SCIPY_ARRAY_API is set.
 @parametrize_with_checks([MatrixCompleter(strength=0.1, random_state=0)])
@@ -53,6 +54,7 @@ def test_holes_are_filled_and_observed_entries_kept(table, fitted):
     assert fitted.effective_rank_ < 4
 
 
+@pytest.mark.slow
 def test_new_rows_need_no_new_fit(table):
     truth, X = table
     completer = MatrixCompleter(random_state=0).fit(X[:80])
@@ -92,6 +94,7 @@ def test_forms_of_input_agree(table, form):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_stored_zero_is_an_observed_zero():
     X = scipy.sparse.csr_array(([0.0, 1.0, 2.0, 3.0], ([0, 0, 1, 1], [0, 1, 0, 1])), shape=(2, 3))
     with pytest.warns(UserWarning, match="1 column"):
@@ -114,6 +117,7 @@ def test_empty_lines_are_completed_from_the_others_with_a_warning(table):
     assert np.corrcoef(filled[3, columns], truth[:, columns].mean(0))[0, 1] > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", ["auto", 0.01])
 def test_small_and_constant_tables(strength):
     constant = np.full((5, 4), 7.0)
@@ -130,6 +134,7 @@ def test_small_and_constant_tables(strength):
         np.testing.assert_allclose(filled, 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", ["flatness", "weight-decay", Flatness(), WeightDecay()])
 @pytest.mark.parametrize("depth", [2, 3])
 def test_penalties_and_depths(table, penalty, depth):
@@ -138,6 +143,7 @@ def test_penalties_and_depths(table, penalty, depth):
     assert hidden_error(filled, truth, X) < 0.06
 
 
+@pytest.mark.slow
 def test_works_in_pipelines_and_searches(table):
     _, X = table
     pipeline = make_pipeline(StandardScaler(), MatrixCompleter(strength=0.01, random_state=0))
@@ -151,6 +157,7 @@ def test_works_in_pipelines_and_searches(table):
     assert frame.shape == X.shape
 
 
+@pytest.mark.slow
 def test_same_seed_same_result(table):
     _, X = table
     first, again = (MatrixCompleter(random_state=7).fit(X) for _ in range(2))
@@ -232,6 +239,7 @@ def test_intervals_need_held_out_entries_and_a_probability(table, fitted):
         fitted.predict_interval([0], [0], 90.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draws", [None, 0])
 def test_recommendations_are_the_largest_unseen_predictions(table, draws):
     X = table[1].copy()
@@ -251,6 +259,7 @@ def test_recommendations_are_the_largest_unseen_predictions(table, draws):
         completer.recommend([120])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draws", [None, 0])
 def test_more_entries_are_taken_in_and_old_ones_replaced(table, draws):
     truth, X = table
@@ -282,6 +291,7 @@ def test_draws_and_smoothing_are_checked(table):
             MatrixCompleter(**arguments).fit(table[1])
 
 
+@pytest.mark.slow
 def test_new_columns_are_features_too(table):
     _, X = table
     frame = pandas.DataFrame(X[:, :30], columns=[f"c{k}" for k in range(30)])
@@ -295,6 +305,7 @@ def test_new_columns_are_features_too(table):
         completer.transform(X[:, :30])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*of X have no observed entry")
 def test_the_keys_of_old_entries_do_not_overflow():
     # 60,000 x 60,000 has more entries than a 32-bit integer counts.
@@ -305,6 +316,7 @@ def test_the_keys_of_old_entries_do_not_overflow():
     assert sorted(completer.entries_.values) == [1.0, 3.0, 4.0]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*of X have no observed entry")
 def test_one_entry_first_and_averages_after(table):
     _, X = table
@@ -318,6 +330,7 @@ def test_one_entry_first_and_averages_after(table):
     assert np.isfinite(completer.held_out_error_)
 
 
+@pytest.mark.slow
 def test_values_are_numbers_one_for_each_entry():
     rows, columns = np.arange(40) // 8, np.arange(40) % 8
     values = np.random.default_rng(0).integers(-100, 100, 40)
@@ -336,6 +349,7 @@ def test_values_are_numbers_one_for_each_entry():
             completer.fit_entries(rows, columns, factor * values, (5, 8))
 
 
+@pytest.mark.slow
 def test_a_constant_table_has_intervals_of_no_width():
     X = np.full((6, 5), 7.0)
     X[0, 0] = np.nan
@@ -350,6 +364,7 @@ def test_without_biases_an_unknown_row_has_none(table):
     assert not completer.completion_.draws.column_mean[:, -1].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draws", [4, 0])
 def test_fits_in_several_threads_at_once_are_what_each_is_alone(table, draws):
     _, X = table
@@ -365,6 +380,7 @@ def test_fits_in_several_threads_at_once_are_what_each_is_alone(table, draws):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_the_number_of_blas_threads_is_given_back(table):
     before = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
     with ThreadPoolExecutor(3) as pool:

@@ -55,6 +55,7 @@ def again(tmp_path, completer):
     return load_model(tmp_path / "m.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "completer",
     [
@@ -84,6 +85,7 @@ def test_all_that_was_fitted_comes_back_bit_for_bit(tmp_path, completer):
         assert type(getattr(loaded.completion_, name)) is type(value), name
 
 
+@pytest.mark.slow
 def test_a_loaded_model_takes_in_new_entries(tmp_path, by_ids):
     loaded = again(tmp_path, by_ids)
     new = {"user": ["ü1", "somebody"], "item": [5, 5], "rating": [9.0, 1.0]}
@@ -152,6 +154,7 @@ def test_the_file_is_safetensors_and_json(tmp_path, written, by_ids):
     assert json.loads(metadata["model"])["object"] == "TripletCompleter"
 
 
+@pytest.mark.slow
 def test_what_a_file_cannot_hold_is_named_and_nothing_is_written(tmp_path, by_index):
     path = tmp_path / "m.safetensors"
     with pytest.raises(NotFittedError):

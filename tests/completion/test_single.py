@@ -64,6 +64,7 @@ def objective_written_out(model, penalty, strength, rows, columns, values, weigh
     return squares + strength * count * (penalty(model.network, A) + biases)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_objective_is_loss_plus_penalty(penalty, depth):
@@ -73,6 +74,7 @@ def test_objective_is_loss_plus_penalty(penalty, depth):
     np.testing.assert_allclose(found, objective_written_out(model, penalty, 0.3, *data), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize(("depth", "width"), [(2, 4), (2, 19), (3, 4), (4, 3)])
 def test_rows_are_solved_exactly(penalty, depth, width):
@@ -92,6 +94,7 @@ def test_rows_are_solved_exactly(penalty, depth, width):
     assert float(jnp.max(jnp.abs(gradient))) < 1e-11 * float(jnp.max(jnp.abs(scale)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("depth", [2, 3])
 @pytest.mark.parametrize("smoothing", [0.0, 0.4])
@@ -114,6 +117,7 @@ def test_sweeps_never_raise_the_objective_and_end_at_a_stationary_point(penalty,
     assert largest < 1e-3
 
 
+@pytest.mark.slow
 def test_buckets_hold_every_entry_once():
     rng = np.random.default_rng(0)
     # Heavy-tailed degrees, so that several buckets and blocks are made.
@@ -135,6 +139,7 @@ def test_buckets_hold_every_entry_once():
     assert padded < 2.5 * len(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("depth", [2, 3])
 def test_noisy_low_rank_table_is_recovered_without_a_rank(penalty, depth):
@@ -155,6 +160,7 @@ def test_noisy_low_rank_table_is_recovered_without_a_rank(penalty, depth):
     assert completion.strength in strengths
 
 
+@pytest.mark.slow
 def test_units_of_the_data_do_not_matter():
     rows, columns, values, _ = problem(40, 30)
     plain, moved = (
@@ -173,6 +179,7 @@ def test_default_width_is_what_the_entries_can_determine():
     assert default_width((3, 1000), 10**6) == 3
 
 
+@pytest.mark.slow
 def test_progress_is_told():
     told = []
     rows, columns, values, _ = problem(40, 30)
@@ -210,6 +217,7 @@ def test_entries_that_were_held_out_come_back_into_the_layout():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_full_smoothing_is_weight_decay_at_depth_two():
     """Where all lines are held alike, both penalties have the trace norm as their minimum."""
     rows, columns, values, shape = *problem(40, 30)[:3], (40, 30)
@@ -238,6 +246,7 @@ def test_full_smoothing_is_weight_decay_at_depth_two():
     np.testing.assert_allclose(values[0], values[1], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3])
 def test_alternation_factorises_one_batch_at_a_time(depth, monkeypatch):
     module = importlib.import_module("flatrank.completion.single._model")

@@ -158,6 +158,7 @@ def test_frames_come_back_as_the_library_and_types_that_went_in(ratings, form, i
         assert found["user"].dtype == given["user"].dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", ["fitted", "averaged"])
 def test_an_unknown_id_is_predicted_from_what_is_known(strength, request):
     fitted = request.getfixturevalue(strength)
@@ -188,6 +189,7 @@ def test_intervals_of_known_pairs_are_the_completers(ratings, averaged):
     np.testing.assert_array_equal((lower, upper), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unknown", [("user",), ("item",), ("user", "item")])
 def test_intervals_of_unknown_ids_cover_what_they_should(unknown):
     rng = np.random.default_rng(1)
@@ -258,6 +260,7 @@ def test_an_unknown_id_that_the_fitted_type_cannot_hold_comes_back(ratings, form
     assert columns_of(found)["user"] == [1000, 3]
 
 
+@pytest.mark.slow
 def test_new_entries_and_new_ids_are_taken_in(ratings):
     frame, rows, _, _ = ratings
     old = rows < 25
@@ -286,6 +289,7 @@ def test_partial_fit_first_is_a_fit(ratings, fitted):
     np.testing.assert_array_equal(first.predict(frame), fitted.predict(frame))
 
 
+@pytest.mark.slow
 def test_a_new_id_keeps_the_type_or_is_refused(ratings):
     frame, _, _, _ = ratings
     completer = TripletCompleter(completer=COMPLETER).fit(frame)
@@ -308,6 +312,7 @@ def test_a_new_id_keeps_the_type_or_is_refused(ratings):
     assert "a longer one" in grown.row_ids_.tolist()
 
 
+@pytest.mark.slow
 def test_holes_are_dropped_but_their_ids_are_learned(ratings):
     frame, _, _, _ = ratings
     more = {

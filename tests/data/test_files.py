@@ -236,6 +236,7 @@ def read_or_refused(path, *arguments):
 CELLS = '0123456789.,;\n"naNe- \t\r'
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60) | st.text(CELLS, max_size=60).map(str.encode))
 def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
@@ -244,6 +245,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
     read_or_refused(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from([b"", b"user,item,rating\n", b"user;item;rating\n1;a;2\n"]),
@@ -314,6 +316,7 @@ def test_a_database_without_tables_is_named(tmp_path):
         read_table(tmp_path / "x.duckdb")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".parquet", ".sqlite"])
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -332,6 +335,7 @@ def test_damaged_files_are_read_or_refused(tmp_path_factory, valid, suffix, data
     read_or_refused(path, LONG)
 
 
+@pytest.mark.slow
 def test_fuzzing_with_coverage_finds_nothing(tmp_path):
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("atheris is not installed: `pip install atheris` (Linux)")

@@ -20,6 +20,7 @@ def integrated(field, start, time):
     return solution.y[:, -1]
 
 
+@pytest.mark.slow
 def test_gradient_flow_is_the_integral_of_the_gradient(problem):
     A, y, network, _ = problem
     flat, restore = ravel_pytree(network.layers)
@@ -31,6 +32,7 @@ def test_gradient_flow_is_the_integral_of_the_gradient(problem):
     np.testing.assert_allclose(ravel_pytree(run.network.layers)[0], expected, rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_flat_flow_is_the_integral_of_the_projected_slope(flat_problem):
     A, y, network, _ = flat_problem
     flat, restore = ravel_pytree(network.layers)
@@ -51,6 +53,7 @@ def test_flat_flow_is_the_integral_of_the_projected_slope(flat_problem):
     assert run.history["trace"][-1] < 0.9 * run.history["trace"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3])
 def test_flat_flow_falls_to_the_flattest_interpolator_at_zero_loss(depth):
     A, y, network, _ = small(depth=depth, shape=(4, 4), count=13)
@@ -77,6 +80,7 @@ def test_flat_flow_falls_to_the_flattest_interpolator_at_zero_loss(depth):
     assert run.history["trace"][-1] > (1 - 1e-6) * least
 
 
+@pytest.mark.slow
 def test_the_tangent_part_does_not_change_the_measurements(flat_problem):
     A, _, network, _ = flat_problem
     vector = jax.tree.map(jnp.ones_like, network)
@@ -90,6 +94,7 @@ def test_the_tangent_part_does_not_change_the_measurements(flat_problem):
     assert abs(float(left @ ravel_pytree(along)[0])) < 1e-11
 
 
+@pytest.mark.slow
 def test_measurements_given_twice_are_no_trouble(flat_problem):
     A, y, network, _ = flat_problem
     twice = fr.DenseMeasurements(jnp.concatenate([A.matrices, A.matrices]))
@@ -99,6 +104,7 @@ def test_measurements_given_twice_are_no_trouble(flat_problem):
     np.testing.assert_allclose(one.history["trace"], other.history["trace"], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_singular_values_of_a_balanced_network_move_as_the_formula_says(depth):
     A, y, network, _ = small(depth=2)
@@ -120,6 +126,7 @@ def test_unbalanced_networks_need_the_derivative(problem):
     assert np.abs(formula - own).max() > 1e-2 * np.abs(own).max()
 
 
+@pytest.mark.slow
 def test_a_flow_that_cannot_be_followed_says_so(problem):
     A, y, network, _ = problem
     with pytest.raises(

@@ -37,6 +37,7 @@ def test_gradient_descent(problem):
     np.testing.assert_allclose(value, expected, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_minibatches_of_label_noise(problem):
     A, y, network, _ = problem
     chosen, errors = [3, 3, 7], jnp.asarray([0.5, -1.0, 2.0])
@@ -66,6 +67,7 @@ def test_sam_at_a_gradient_whose_square_underflows(problem):
     assert all(bool(jnp.isfinite(step).all() and jnp.any(step != 0)) for step in there)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", [fr.Flatness(), fr.WeightDecay()], ids=["trace", "decay"])
 def test_penalties_are_added_to_the_loss(problem, penalty):
     A, y, network, _ = problem
@@ -86,6 +88,7 @@ def test_penalties_are_added_to_the_loss(problem, penalty):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_any_optax_transformation(problem):
     A, y, network, _ = problem
     optimizer = fr.dynamics.GradientDescent(RATE, transformation=optax.scale_by_adam())
@@ -122,6 +125,7 @@ def drawn(first, steps, count=50, batch=8, epochs=False, noise="gaussian"):
     return draw_minibatches(KEY, first, steps, count, batch, epochs, noise, jnp.zeros(0).dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [False, True])
 def test_the_numbers_of_a_step_do_not_depend_on_the_stretch(epochs):
     whole = drawn(0, 200, epochs=epochs)
@@ -131,6 +135,7 @@ def test_the_numbers_of_a_step_do_not_depend_on_the_stretch(epochs):
         np.testing.assert_array_equal(part.errors, whole.errors[first : first + 64])
 
 
+@pytest.mark.slow
 def test_errors_are_normal_and_indices_uniform():
     found = drawn(0, 20_000)
     errors = np.asarray(found.errors).ravel()
@@ -144,12 +149,14 @@ def test_errors_are_normal_and_indices_uniform():
     assert abs(np.corrcoef(errors, np.asarray(found.indices).ravel())[0, 1]) < 4 / 400
 
 
+@pytest.mark.slow
 def test_rademacher_errors_are_signs():
     errors = np.asarray(drawn(0, 2000, noise="rademacher").errors)
     assert set(np.unique(errors)) == {-1.0, 1.0}
     assert abs(errors.mean()) < 4 / 16_000**0.5
 
 
+@pytest.mark.slow
 def test_epochs_use_every_measurement_once():
     batches = np.asarray(drawn(0, 60, count=48, epochs=True, noise=None).indices)
     orders = batches.reshape(10, 48)

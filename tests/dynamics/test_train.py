@@ -35,6 +35,7 @@ def trained(problem, optimizer=NOISE, network=None, **arguments):
     return fr.train(network or start, A, y, optimizer, **arguments)
 
 
+@pytest.mark.slow
 def test_records_are_what_they_say(problem):
     A, y, network, truth = problem
     run = trained(problem, steps=120, record=list(QUANTITIES), truth=truth)
@@ -52,17 +53,20 @@ def test_records_are_what_they_say(problem):
     assert run.message == "All steps were taken."
 
 
+@pytest.mark.slow
 def test_own_quantities(problem):
     run = trained(problem, record={"corner": lambda network, A, y: network.matrix()[0, 0]})
     np.testing.assert_allclose(run.history["corner"][-1], run.network.matrix()[0, 0], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_what_is_recorded_does_not_change_the_run(problem):
     rare, often = trained(problem, record_every=300), trained(problem, record_every=7)
     for a, b in zip(rare.network.layers, often.network.layers, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_pieces_are_bit_for_bit_the_whole(problem, monkeypatch):
     whole = trained(problem)
     seen = []
@@ -81,6 +85,7 @@ def test_the_callback_of_release_0_1_hears_the_steps(problem):
         trained(problem, callbacks=seen.append)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", [NOISE, fr.SAM(0.01, 0.05, 1), fr.dynamics.GradientFlow(0.01)]
 )
@@ -94,6 +99,7 @@ def test_many_runs_equal_the_loop(problem, optimizer):
             np.testing.assert_allclose(a[k], b, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_learning_rates_noise_levels_and_starts_in_one_call(problem):
     rates, levels = np.asarray([0.01, 0.02]), np.asarray([0.1, 0.3])
     starts = jax.vmap(lambda key: fr.DeepLinear.gaussian(key, (5, 4), 3, scale=0.3))(
@@ -108,6 +114,7 @@ def test_learning_rates_noise_levels_and_starts_in_one_call(problem):
         np.testing.assert_allclose(many.history["time"][k], one.history["time"], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_groups_of_runs_change_nothing(problem, monkeypatch):
     keys = jax.random.split(KEY, 6)
     together = trained(problem, key=keys)
@@ -117,6 +124,7 @@ def test_groups_of_runs_change_nothing(problem, monkeypatch):
     np.testing.assert_allclose(together.history["loss"], apart.history["loss"], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_jit_vmap_and_forward_differentiation_from_outside(problem):
     def end(rate):
         return trained(problem, fr.LabelNoise(rate, 0.1, 3), steps=20).history["trace"][-1]
@@ -131,6 +139,7 @@ def test_jit_vmap_and_forward_differentiation_from_outside(problem):
     np.testing.assert_allclose(slope, difference, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_ends_where_until_says(problem):
     descent = fr.dynamics.GradientDescent(0.05)
     run = trained(problem, descent, steps=5000, record_every=10, until={"loss": 1e-6})
@@ -141,6 +150,7 @@ def test_a_run_ends_where_until_says(problem):
     assert equal(run, again)
 
 
+@pytest.mark.slow
 def test_runs_that_have_reached_it_wait_for_the_others(problem):
     descent = fr.dynamics.GradientDescent(np.asarray([0.05, 0.02]))
     arguments = {"steps": 5000, "record_every": 10, "until": {"loss": 1e-4}}
@@ -156,6 +166,7 @@ def test_runs_that_have_reached_it_wait_for_the_others(problem):
             np.testing.assert_allclose(many[k], single, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_start_that_is_not_finite_is_told(problem):
     A, y, network, _ = problem
     huge = jax.tree.map(lambda layer: 1e200 * layer, network)
@@ -178,6 +189,7 @@ def test_whole_numbers_can_be_recorded(problem):
     assert np.array_equal(history["large"], np.round(history["large"]))
 
 
+@pytest.mark.slow
 def test_every_start_of_flat_flow_must_interpolate(problem):
     A, y, network, _ = problem
     flat = fr.recover(A, y, 3, fr.Flatness()).network
@@ -187,6 +199,7 @@ def test_every_start_of_flat_flow_must_interpolate(problem):
         fr.train(both, A, y, fr.dynamics.FlatFlow(0.01), steps=2)
 
 
+@pytest.mark.slow
 def test_truth_and_flat_flow_work_under_jit(problem):
     A, y, _, truth = problem
     flat = fr.recover(A, y, 3, fr.Flatness()).network
@@ -202,6 +215,7 @@ def test_truth_and_flat_flow_work_under_jit(problem):
     )
 
 
+@pytest.mark.slow
 def test_divergence_names_the_step_and_the_learning_rate(problem):
     with pytest.raises(
         fr.dynamics.DivergenceError, match=r"not finite at step \d+ .*above 2 / largest"
@@ -215,6 +229,7 @@ def test_divergence_names_the_step_and_the_learning_rate(problem):
     assert kept.result == fr.dynamics.TrainingResult.diverged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 1000])
 def test_divergence_by_noise_or_penalty_is_told_apart(problem, every):
     noisy = fr.LabelNoise(0.02, 1e6, 1)
@@ -236,6 +251,7 @@ def test_one_diverged_run_among_others_is_told(problem):
     assert "2 of 3 runs: All steps were taken." in run.message
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_bit_for_bit(problem, tmp_path):
     whole = trained(problem, steps=2000, key=jax.random.split(KEY, 2))
 
@@ -262,6 +278,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(problem, tmp_path):
     assert heard == []
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_run_are_refused(problem, tmp_path):
     trained(problem, checkpoint=tmp_path)
     with pytest.raises(ValueError, match=r"holds another run \(other optimizer\)"):
@@ -292,6 +309,7 @@ def test_what_functions_close_over_tells_runs_apart(problem, tmp_path):
             trained(problem, with_momentum(momentum), record=entry(i), checkpoint=tmp_path)
 
 
+@pytest.mark.slow
 def test_keys_in_the_memory_of_a_transformation_are_saved(problem, tmp_path):
     noisy = fr.dynamics.GradientDescent(
         0.01, transformation=optax.add_noise(0.1, 0.5, jax.random.key(0))
@@ -300,6 +318,7 @@ def test_keys_in_the_memory_of_a_transformation_are_saved(problem, tmp_path):
     assert equal(run, trained(problem, noisy, checkpoint=tmp_path))
 
 
+@pytest.mark.slow
 def test_checkpoints_are_made_between_records_too(problem, tmp_path):
     heard = []
     arguments = {"steps": 3000, "record_every": 3000, "until": {"loss": 0.0}}
@@ -343,6 +362,7 @@ def test_another_data_type_is_named(problem):
         fr.train(single, A, y, NOISE, steps=3, key=KEY)
 
 
+@pytest.mark.slow
 def test_float32_stays_float32(problem):
     A, y, network, _ = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tuple(problem))
     run = fr.train(network, A, y, NOISE, steps=30, key=KEY)
@@ -350,6 +370,7 @@ def test_float32_stays_float32(problem):
     assert run.history["loss"].dtype == np.float32
 
 
+@pytest.mark.slow
 def test_every_ensemble(ensemble):
     A = ensemble(5, 4, 12)
     network = fr.DeepLinear.gaussian(KEY, (5, 4), 2, scale=0.3)
@@ -375,6 +396,7 @@ def compiled(problem, optimizer, names, runs):
     return module._advance.lower(plan, data, state, *ends, axes).compile().compiled.as_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [False, True])
 def test_the_program_has_one_loop_at_a_time(problem, epochs):
     optimizer = fr.LabelNoise(0.01, 0.1, 3, epochs=epochs)
@@ -383,6 +405,7 @@ def test_the_program_has_one_loop_at_a_time(problem, epochs):
     assert independent_loops(text) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", [NOISE, fr.dynamics.FlatFlow(1e-3)], ids=["label noise", "flow"]
 )

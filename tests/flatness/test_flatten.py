@@ -14,6 +14,7 @@ def nuclear(matrix):
     return np.linalg.norm(matrix, "nuc")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "width"), [(2, 6), (3, 2), (4, 6)])
 def test_matrix_is_kept_and_trace_not_raised(ensemble, depth, width):
     A = ensemble(4, 3)
@@ -54,6 +55,7 @@ def test_isotropic_closed_form(depth):
     np.testing.assert_allclose(fr.trace_of_hessian(fr.flatten(network, A), A), expected, rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "count"), [(3, 7), (4, 3)])
 def test_brute_force_over_the_group_finds_nothing_flatter(depth, count):
     A = fr.gaussian_measurements(jax.random.key(7), count, (3, 3))
@@ -78,6 +80,7 @@ def test_brute_force_over_the_group_finds_nothing_flatter(depth, count):
     np.testing.assert_allclose(found, best, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_flattening_twice_changes_nothing(ensemble):
     A = ensemble(4, 3)
     once = fr.flatten(fr.DeepLinear.gaussian(jax.random.key(0), (4, 3), 3), A)
@@ -87,6 +90,7 @@ def test_flattening_twice_changes_nothing(ensemble):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3])
 def test_singular_moments_give_the_infimum(depth):
     """Row 2 has no entry: what the matrix has there costs nothing in the limit."""

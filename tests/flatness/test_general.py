@@ -38,6 +38,7 @@ def hessian(model, data):
     return np.asarray(jax.hessian(lambda x: plain_loss(restore(x), *data))(flat))
 
 
+@pytest.mark.slow
 def test_dense_hessian_and_operator_equal_autodiff(model, data, hessian):
     np.testing.assert_allclose(general.dense_hessian(plain_loss, model, *data), hessian, atol=1e-12)
     operator = general.hessian_operator(plain_loss, model, *data)
@@ -45,6 +46,7 @@ def test_dense_hessian_and_operator_equal_autodiff(model, data, hessian):
     np.testing.assert_allclose(found, hessian @ ravel_pytree(model)[0], rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_traces_are_as_close_as_their_standard_error_says(model, data, hessian):
     _, restore = ravel_pytree(model)
     blocks = jax.tree.map(jnp.sum, restore(jnp.asarray(np.diag(hessian))))
@@ -72,6 +74,7 @@ def test_traces_with_as_many_probes_as_parameters_are_exact(model, data, hessian
     assert found.standard_error == 0
 
 
+@pytest.mark.slow
 def test_deep_linear_networks_take_the_exact_path(ensemble):
     A = ensemble(9, 8)
     network = fr.DeepLinear.gaussian(jax.random.key(0), (9, 8), 3)
@@ -85,6 +88,7 @@ def test_deep_linear_networks_take_the_exact_path(ensemble):
     np.testing.assert_allclose(total.value, fr.trace_of_hessian(network, A), rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_estimate_of_a_deep_linear_network_in_a_loss_of_ones_own():
     A = fr.gaussian_measurements(jax.random.key(0), 50, (6, 5))
     network = fr.DeepLinear.gaussian(jax.random.key(1), (6, 5), 3)
@@ -95,6 +99,7 @@ def test_estimate_of_a_deep_linear_network_in_a_loss_of_ones_own():
     assert abs(float(found.value - exact)) < 4 * float(found.standard_error)
 
 
+@pytest.mark.slow
 def test_eigenvalues_and_density(model, data, hessian):
     expected = np.linalg.eigvalsh(hessian)[::-1]
     found = general.largest_eigenvalues(plain_loss, model, *data, count=3)
@@ -107,6 +112,7 @@ def test_eigenvalues_and_density(model, data, hessian):
     assert abs(float(mean) - np.mean(expected**2)) < 4 * float(error)
 
 
+@pytest.mark.slow
 def test_equinox_modules_with_other_leaves(data):
     x, y = data
     network = eqx.nn.MLP(8, 2, 5, 1, activation=jnp.tanh, key=jax.random.key(0))
@@ -123,6 +129,7 @@ def test_equinox_modules_with_other_leaves(data):
         np.testing.assert_allclose(leaf, wanted, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_trace_survives_jit_vmap_and_grad(model, data):
     def value(scale):
         scaled = jax.tree.map(lambda leaf: scale * leaf, model)
@@ -138,6 +145,7 @@ def test_trace_survives_jit_vmap_and_grad(model, data):
     np.testing.assert_allclose(slope, (value(1 + step) - value(1 - step)) / (2 * step), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_memory_is_refused_before_it_is_used(model, data):
     with pytest.raises(MemoryError, match=r"`memory` allows 0.0 MiB"):
         general.trace_of_hessian(plain_loss, model, *data, key=jax.random.key(0), memory=1000)

@@ -10,6 +10,7 @@ import flatrank as fr
 from flatrank.flatness._induced import Formula, _flattened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3])
 @pytest.mark.parametrize("shape", [(4, 3), (3, 4)])
 def test_closed_forms_and_flattening_agree(ensemble, shape, depth):
@@ -19,6 +20,7 @@ def test_closed_forms_and_flattening_agree(ensemble, shape, depth):
     np.testing.assert_allclose(found, _flattened(matrix, A, depth), rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_one_measurement(depth):
     """2 L ||(A^T M)^{L-1} A^T||_{S_{2/L}}^{2/L}; without the trailing A^T it would be wrong."""
@@ -30,6 +32,7 @@ def test_one_measurement(depth):
     np.testing.assert_allclose(found, fr.trace_of_hessian(flat, A), rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [3])
 def test_brute_force_over_factorisations_finds_nothing_smaller(ensemble, depth):
     A = ensemble(3, 3)
@@ -51,6 +54,7 @@ def test_brute_force_over_factorisations_finds_nothing_smaller(ensemble, depth):
     np.testing.assert_allclose(fr.induced_regularizer(matrix, A, depth), best, rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3])
 @pytest.mark.parametrize("shape", [(4, 3), (3, 4)])
 def test_gradient_equals_differences(ensemble, shape, depth):
@@ -82,6 +86,7 @@ def test_missing_entries_are_not_the_nuclear_norm():
     np.testing.assert_allclose(ratio, 3.0, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_path_is_told():
     dense = fr.gaussian_measurements(jax.random.key(0), 9, (3, 3))
     assert fr.flatness.regularizer_path(fr.IsotropicMeasurements((3, 3)), 4) == Formula.isotropic

@@ -51,6 +51,7 @@ def test_largest_eigenvalues_of_a_small_network_are_exact(small):
     )
 
 
+@pytest.mark.slow
 def test_largest_eigenvalues_by_lanczos(large):
     network, A, y, expected = large
     found = eqx.filter_jit(lambda network: fr.flatness.largest_eigenvalues(network, A, y, 4))(
@@ -65,6 +66,7 @@ def test_largest_eigenvalues_by_lanczos(large):
         np.testing.assert_allclose(image, found.values[i] * ravel_pytree(vector)[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_density_moments_are_within_their_standard_error(large):
     network, A, y, expected = large
     density = fr.flatness.spectral_density(network, A, y, key=jax.random.key(0), probes=32)

@@ -60,6 +60,7 @@ def test_forward_over_reverse_equals_differences_of_the_gradient(ensemble):
     np.testing.assert_allclose(found, expected, atol=1e-7 * float(jnp.max(abs(expected))))
 
 
+@pytest.mark.slow
 def test_layer_traces_are_the_diagonal_blocks(ensemble):
     A = ensemble(4, 3)
     network = fr.DeepLinear.gaussian(jax.random.key(0), (4, 3), 3, 2)

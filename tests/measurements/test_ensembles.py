@@ -96,6 +96,7 @@ def test_isotropic_scale_is_the_frobenius_norm():
     np.testing.assert_allclose(jnp.mean(A.apply(matrix) ** 2), jnp.sum(matrix**2), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_gaussian_measurements_have_unit_variance_and_are_reproducible():
     first = fr.gaussian_measurements(jax.random.key(0), 500, (8, 9)).matrices
     again = fr.gaussian_measurements(jax.random.key(0), 500, (8, 9)).matrices
@@ -104,6 +105,7 @@ def test_gaussian_measurements_have_unit_variance_and_are_reproducible():
     assert abs(float(first.var()) - 1) < 0.03
 
 
+@pytest.mark.slow
 def test_streamed_chunks_equal_one_chunk(monkeypatch):
     from flatrank.measurements import _dense as dense
 
@@ -114,6 +116,7 @@ def test_streamed_chunks_equal_one_chunk(monkeypatch):
     np.testing.assert_allclose(A.second_moment(S), whole, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_gathered_in_parts_equals_at_once(monkeypatch):
     from flatrank.measurements import _entries as entries
 
@@ -124,6 +127,7 @@ def test_gathered_in_parts_equals_at_once(monkeypatch):
     np.testing.assert_allclose(A.apply_network(network), whole, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_tensor_is_built_where_it_pays_and_only_there():
     key = jax.random.key(0)
     for prepare in (True, False):
@@ -161,6 +165,7 @@ def test_what_is_cheap_is_prepared_without_asking(monkeypatch):
     assert unprepared(fr.DenseMeasurements(matrices))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(9, 1, 1), (30, 7, 4), (40, 3, 5), (400, 17, 16)])
 def test_moments_by_numpy_are_those_by_xla(shape):
     from flatrank.measurements import _moments
@@ -178,6 +183,7 @@ def test_moments_by_numpy_are_those_by_xla(shape):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_tensor_is_not_built_for_two_layers_nor_for_narrow_ones():
     A = fr.gaussian_measurements(jax.random.key(0), 15, (6, 6))
     assert A.prepared(depth=3).moment_tensor is not None
@@ -188,6 +194,7 @@ def test_tensor_is_not_built_for_two_layers_nor_for_narrow_ones():
         A.prepared(memory=0)
 
 
+@pytest.mark.slow
 def test_prepared_moments_equal_the_stream():
     A = fr.gaussian_measurements(jax.random.key(0), 100, (6, 5), prepare=False)
     prepared = A.prepared()

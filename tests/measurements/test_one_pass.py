@@ -175,6 +175,7 @@ def test_every_argument_has_its_derivative(arguments, engines):
         agree(derived(ours), expected)
 
 
+@pytest.mark.slow
 def test_forward_mode_in_all_arguments_at_once(engines):
     network, matrices, y = problem(depth=3)
     A = fr.DenseMeasurements(matrices)
@@ -205,6 +206,7 @@ def test_mixed_second_derivatives(engines):
         agree(derived(ours), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_as_an_argument_and_closed_over(dtype, engines):
     network, matrices, y = problem(dtype=dtype)
@@ -215,6 +217,7 @@ def test_as_an_argument_and_closed_over(dtype, engines):
         agree(jax.jit(jax.value_and_grad(lambda n: ours(n, A, y)))(network), expected, dtype)
 
 
+@pytest.mark.slow
 def test_batches_of_measurements(engines):
     network, matrices, y = problem(depth=3)
     A = [fr.DenseMeasurements(scale * matrices) for scale in (1.0, 2.0)]
@@ -235,6 +238,7 @@ def test_the_trace_is_that_of_the_hessian(engines):
         np.testing.assert_allclose(fr.trace_of_hessian(network, A), jnp.trace(hessian), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_other_data_types_are_left_to_xla():
     A, w, y = normal(0, np.float32, (7, 5), 5, 7)
     with jax.numpy_dtype_promotion("standard"):

@@ -13,6 +13,7 @@ def problem():
     return drift.zero_loss_problem(2)
 
 
+@pytest.mark.slow
 def test_the_start_interpolates_and_is_not_flat(problem):
     A, y, network = problem.A, problem.y, problem.network
     assert float(fr.loss(network, A, y)) < 1e-28
@@ -20,6 +21,7 @@ def test_the_start_interpolates_and_is_not_flat(problem):
     assert fr.trace_of_hessian(network, A) > 2 * fr.trace_of_hessian(flattest, A)
 
 
+@pytest.mark.slow
 def test_the_difference_to_the_flow_falls_with_the_learning_rate(problem):
     found = drift.agreement(problem, (8e-3, 2e-3), runs=8)
     for name in ("trace penalty", "label noise", "1-SAM"):
@@ -33,6 +35,7 @@ def test_the_difference_to_the_flow_falls_with_the_learning_rate(problem):
     assert 0.8 < slope < 1.2
 
 
+@pytest.mark.slow
 def test_a_wrong_constant_does_not_agree(problem):
     A, y, start = problem.A, problem.y, problem.network
     flow = fr.train(start, A, y, fr.dynamics.FlatFlow(0.001), steps=20, record=("trace",))
@@ -43,6 +46,7 @@ def test_a_wrong_constant_does_not_agree(problem):
     assert abs(end / flow.history["trace"][-1] - 1) > 0.05
 
 
+@pytest.mark.slow
 def test_full_batch_sam_lowers_the_largest_eigenvalue_and_1_sam_the_trace(problem):
     found = drift.sharpness(problem, 2e-3, 0.05, 50_000, runs=2)
     full, single = found.full_batch, found.single
@@ -51,6 +55,7 @@ def test_full_batch_sam_lowers_the_largest_eigenvalue_and_1_sam_the_trace(proble
     assert full["largest_eigenvalue"][-1] < 0.95 * single["largest_eigenvalue"][-1]
 
 
+@pytest.mark.slow
 def test_the_flow_comes_to_its_limit_exponentially(problem):
     found = drift.decay(problem)
     assert found.fit > 0.999

@@ -76,6 +76,7 @@ def test_every_figure_has_a_tiny_version_here():
     assert set(TINY) == known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", TINY, ids=lambda key: f"{key[0]}-{key[1]}")
 def test_a_tiny_version_runs(key):
     name, number = key
@@ -315,6 +316,7 @@ def test_zero_measurements_change_nothing(ensemble):
     assert np.isclose(float(jnp.linalg.norm(truth)), 1)
 
 
+@pytest.mark.slow
 def test_a_method_finds_the_same_with_zero_measurements():
     A, truth = draw_problem(jax.random.key(0), "entries", (6, 6), 1, 16)
     methods = {"flat": recoveries.network_method(Flatness(), 2)}

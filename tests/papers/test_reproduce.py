@@ -49,6 +49,7 @@ def run(*arguments):
     return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["reproduce", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_all_files_and_a_page_with_every_verdict(tmp_path):
     done = run("somebody1999", "--output", tmp_path / "new")
     assert done.exit_code == 0, done.output

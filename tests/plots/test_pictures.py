@@ -21,6 +21,7 @@ def heights(figure):
     return [bar.get_height() for bar in figure.axes[0].patches]
 
 
+@pytest.mark.slow
 def test_spectrum_shows_every_eigenvalue_once(problem, tmp_path):
     values = jnp.linalg.eigvalsh(fr.flatness.dense_hessian(*problem))
     figure = plots.spectrum(values)
@@ -33,6 +34,7 @@ def test_spectrum_shows_every_eigenvalue_once(problem, tmp_path):
     assert f"{int((values < -1e-10).sum())} negative" in texts
 
 
+@pytest.mark.slow
 def test_density_integrates_to_one(problem, tmp_path):
     density = fr.flatness.spectral_density(*problem, key=jax.random.key(0))
     figure = plots.density(density)
@@ -55,6 +57,7 @@ def test_layer_traces_exact_and_estimated(problem, tmp_path):
     assert names == ["['a']", "['b']"]
 
 
+@pytest.mark.slow
 def test_flattening_before_and_after(problem, tmp_path):
     network, A, _ = problem
     figure = plots.flattening(network, A)

@@ -21,6 +21,7 @@ def problem():
     return A, A.apply(truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", PENALTIES, ids=["flatness", "weight decay"])
 @pytest.mark.parametrize("depth", [2, 3])
 def test_a_minimiser_is_certified(problem, penalty, depth):
@@ -49,6 +50,7 @@ def test_another_interpolator_is_not(problem, penalty):
     assert found.gap > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", PENALTIES, ids=["flatness", "weight decay"])
 def test_the_lower_bound_is_below_the_convex_minimum(penalty):
     """Too few measurements: the bound is below what an independent solver reaches."""
@@ -69,6 +71,7 @@ def test_the_lower_bound_is_below_the_convex_minimum(penalty):
     assert found.lower_bound >= 0.9 * factor * convex.value
 
 
+@pytest.mark.slow
 def test_missing_entries_have_a_weighted_bound():
     truth = low_rank_matrix(jax.random.key(4), (30, 25), 1)
     mask = np.random.default_rng(0).random((30, 25)) < 0.6

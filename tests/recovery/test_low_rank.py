@@ -34,6 +34,7 @@ def entries(seed, shape, rank, oversampling):
             return fr.EntryMeasurements.from_mask(mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [3, 4])
 def test_missing_entries_near_the_limit(depth):
     truth = low_rank_matrix(jax.random.key(0), (120, 100), 4)
@@ -45,6 +46,7 @@ def test_missing_entries_near_the_limit(depth):
     assert solution.network.depth == depth
 
 
+@pytest.mark.slow
 def test_condition_number_1e5():
     u, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (100, 5)))
     v, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(1), (90, 5)))
@@ -57,6 +59,7 @@ def test_condition_number_1e5():
     np.testing.assert_allclose(found, jnp.logspace(0, -5, 5), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dense", "rank one"])
 def test_other_ensembles(kind):
     truth = low_rank_matrix(jax.random.key(2), (20, 18), 2)
@@ -73,6 +76,7 @@ def test_other_ensembles(kind):
     assert relative_error(solution.matrix, truth) <= 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 def test_float32_data_of_any_scale_is_solved_in_float32(scale):
     truth = low_rank_matrix(jax.random.key(0), (60, 50), 2).astype(jnp.float32)
@@ -83,6 +87,7 @@ def test_float32_data_of_any_scale_is_solved_in_float32(scale):
     assert relative_error(solution.matrix / jnp.float32(scale), truth) <= 1e-4
 
 
+@pytest.mark.slow
 def test_jit_and_vmap_equal_the_loop():
     A = entries(3, (30, 25), 1, 3.0)
     truths = jnp.stack([low_rank_matrix(jax.random.key(i), (30, 25), 1) for i in range(2)])
@@ -91,6 +96,7 @@ def test_jit_and_vmap_equal_the_loop():
     np.testing.assert_allclose(eqx.filter_jit(jax.vmap(solve))(ys), truths, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_matrix_that_is_not_determined_is_not_called_recovered():
     """Half of the entries of a matrix of full rank: no low-rank matrix has them."""
     truth = jax.random.normal(jax.random.key(0), (12, 10))
@@ -103,6 +109,7 @@ def test_a_matrix_that_is_not_determined_is_not_called_recovered():
     assert relative_error(solution.matrix, truth) > 0.1
 
 
+@pytest.mark.slow
 def test_a_matrix_of_full_rank_seen_whole_is_recovered():
     truth = jax.random.normal(jax.random.key(0), (7, 6))
     A = fr.IsotropicMeasurements((7, 6))
@@ -111,6 +118,7 @@ def test_a_matrix_of_full_rank_seen_whole_is_recovered():
     assert relative_error(solution.matrix, truth) <= 1e-8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [1e-6, 1e-3, 0.1])
 @pytest.mark.parametrize("kind", ["entries", "dense"])
 def test_noisy_recovery_is_as_good_as_an_oracle_that_knows_the_rank(kind, noise):
@@ -143,6 +151,7 @@ def test_noisy_recovery_is_as_good_as_an_oracle_that_knows_the_rank(kind, noise)
     np.testing.assert_allclose(unknown.noise, sigma, rtol=0.2)
 
 
+@pytest.mark.slow
 def test_automatic_noise_of_exact_measurements_interpolates():
     truth = low_rank_matrix(jax.random.key(0), (40, 30), 2)
     A = entries(5, (40, 30), 2, 3.0)
@@ -151,6 +160,7 @@ def test_automatic_noise_of_exact_measurements_interpolates():
     assert jnp.isnan(solution.noise)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("penalty", "noise"), [(fr.Flatness(), None), (fr.WeightDecay(), None), (fr.Flatness(), 0.05)]
 )
@@ -169,6 +179,7 @@ def test_progress_is_told_of_every_outer_step(penalty, noise):
     ]
 
 
+@pytest.mark.slow
 def test_products_by_lines_equal_automatic_differentiation():
     A = entries(6, (15, 12), 2, 2.2)
     lines, general = products.factored(A, 3), products.Factored(A)

@@ -29,6 +29,7 @@ def equal(one, other):
     )
 
 
+@pytest.mark.slow
 def test_auto_takes_the_path_where_it_fits_and_says_so(problem):
     A, y, _ = problem
     chosen = fr.recover(A, y, 3, fr.WeightDecay())
@@ -41,6 +42,7 @@ def test_auto_takes_the_path_where_it_fits_and_says_so(problem):
     assert equal(flat, fr.recover(A, y, 2, fr.Flatness(), method=Lagrangian()))
 
 
+@pytest.mark.slow
 def test_the_lagrangian_solves_what_the_path_does(problem):
     A, y, truth = problem
     solution = fr.recover(A, y, 3, fr.WeightDecay(), method=Lagrangian())
@@ -49,6 +51,7 @@ def test_the_lagrangian_solves_what_the_path_does(problem):
     np.testing.assert_allclose(solution.matrix, truth, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_path_alone_has_nothing_to_fall_back_on():
     A = fr.gaussian_measurements(jax.random.key(1), 40, (8, 8))
     y = A.apply(jax.random.normal(jax.random.key(2), (8, 8)))
@@ -61,6 +64,7 @@ def test_the_path_alone_has_nothing_to_fall_back_on():
     assert len(together.residual_history) == 3
 
 
+@pytest.mark.slow
 def test_limits_bind(problem):
     A, y, _ = problem
     short = fr.recover(A, y, 3, fr.WeightDecay(), method=Path(max_steps=4))
@@ -123,6 +127,7 @@ def test_another_method_is_one_class(problem):
         fr.recover(A, y, 2, fr.Flatness(), method=LeastSquares(), noise=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("penalty", "depth"), [(fr.WeightDecay(), 3), (fr.Flatness(), 2)])
 def test_fields_pass_through_jit_and_vmap(problem, penalty, depth):
     A, y, _ = problem
@@ -141,6 +146,7 @@ def test_fields_pass_through_jit_and_vmap(problem, penalty, depth):
     assert one.message == alone.message
 
 
+@pytest.mark.slow
 def test_a_solution_certifies_the_penalty_it_was_found_with(problem):
     A, y, _ = problem
     solution = fr.recover(A, y, 2, fr.WeightDecay())
@@ -212,6 +218,7 @@ def test_wrong_types_get_a_sentence(problem, change, error, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.slow
 def test_names_of_the_release_before_warn_and_work(problem):
     A, y, _ = problem
     heard = []
@@ -251,6 +258,7 @@ def test_names_of_the_release_before_warn_and_work(problem):
         fr.recover(A, y, on_step=lambda *_: None, callback=lambda *_: None)
 
 
+@pytest.mark.slow
 def test_library_and_command_line_have_the_same_defaults():
     here, there = (inspect.signature(inspect.unwrap(f)).parameters for f in (fr.recover, sense))
     assert here["depth"].default == there["depth"].default == 4

@@ -25,6 +25,7 @@ def test_independent_loops_are_found():
     assert len(independent_loops(text)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["entries", "dense"])
 def test_the_path_of_weight_decay_has_one_loop_at_a_time(kind):
     if kind == "entries":
@@ -42,6 +43,7 @@ def test_the_path_of_weight_decay_has_one_loop_at_a_time(kind):
     assert independent_loops(text) == []
 
 
+@pytest.mark.slow
 def test_lanczos_has_one_loop_at_a_time():
     A = fr.gaussian_measurements(jax.random.key(0), 100, (20, 14))
     network = fr.DeepLinear.gaussian(jax.random.key(1), (20, 14), 2)
@@ -63,6 +65,7 @@ def test_independent_factorisations_are_found():
     assert independent_factorisations(alone) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "penalty"), [("entries", fr.WeightDecay()), ("dense", fr.Flatness())]
 )

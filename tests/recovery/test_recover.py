@@ -24,6 +24,7 @@ def sensing():
     return truth, A, A.apply(truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_flattest_interpolator_of_gaussian_measurements_is_the_low_rank_truth(sensing, depth):
     truth, A, y = sensing
@@ -36,6 +37,7 @@ def test_flattest_interpolator_of_gaussian_measurements_is_the_low_rank_truth(se
     np.testing.assert_allclose(solution.penalty, flattest, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_below_the_threshold_the_flattest_interpolator_is_the_nuclear_norm_minimiser():
     """Too few measurements for the truth: no low-rank finish may replace the true minimiser."""
     truth = low_rank_matrix(jax.random.key(2), (10, 10), 2)
@@ -55,6 +57,7 @@ def test_below_the_threshold_the_flattest_interpolator_is_the_nuclear_norm_minim
     assert relative_error(solution.matrix, jnp.asarray(X.value)) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", [fr.Flatness(), fr.WeightDecay()])
 def test_missing_entries(penalty):
     truth = low_rank_matrix(jax.random.key(4), (40, 30), 2)
@@ -65,6 +68,7 @@ def test_missing_entries(penalty):
     assert relative_error(solution.matrix, truth) <= 1e-10
 
 
+@pytest.mark.slow
 def test_rank_one_measurements():
     truth = low_rank_matrix(jax.random.key(5), (15, 12), 1)
     left, right = (jax.random.normal(jax.random.key(i), (120, d)) for i, d in ((6, 15), (7, 12)))
@@ -73,6 +77,7 @@ def test_rank_one_measurements():
     assert relative_error(solution.matrix, truth) <= 1e-10
 
 
+@pytest.mark.slow
 def test_scale_of_the_measurements_does_not_matter():
     truth = 1e6 * low_rank_matrix(jax.random.key(8), (12, 12), 1)
     A = fr.gaussian_measurements(jax.random.key(9), 90, (12, 12))
@@ -80,6 +85,7 @@ def test_scale_of_the_measurements_does_not_matter():
     assert relative_error(solution.matrix, truth) <= 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12])
 def test_float32_scale_does_not_matter(scale):
     truth = low_rank_matrix(jax.random.key(8), (12, 12), 1).astype(jnp.float32)
@@ -90,6 +96,7 @@ def test_float32_scale_does_not_matter(scale):
     assert relative_error(solution.matrix / jnp.float32(scale), truth) <= 1e-4
 
 
+@pytest.mark.slow
 def test_random_start_is_reproducible_and_finds_the_same():
     truth = low_rank_matrix(jax.random.key(8), (12, 12), 1)
     A = fr.gaussian_measurements(jax.random.key(9), 90, (12, 12))
@@ -99,6 +106,7 @@ def test_random_start_is_reproducible_and_finds_the_same():
     assert relative_error(first.matrix, truth) <= 1e-10
 
 
+@pytest.mark.slow
 def test_vmap_equals_the_loop_and_jit_works_from_outside():
     A = fr.gaussian_measurements(jax.random.key(0), 60, (8, 8)).prepared()
     truths = jnp.stack([low_rank_matrix(jax.random.key(i), (8, 8), 1) for i in range(3)])
@@ -110,6 +118,7 @@ def test_vmap_equals_the_loop_and_jit_works_from_outside():
         assert relative_error(batch[i], truths[i]) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "penalty"), [(2, "flatness"), (3, "weight-decay")])
 def test_zero_measurements_give_the_zero_matrix(depth, penalty):
     A = fr.gaussian_measurements(jax.random.key(0), 30, (6, 6))
@@ -119,6 +128,7 @@ def test_zero_measurements_give_the_zero_matrix(depth, penalty):
     assert (int(solution.rank), float(solution.residual)) == (0, 0)
 
 
+@pytest.mark.slow
 def test_failure_is_reported_not_returned_as_success():
     A = fr.gaussian_measurements(jax.random.key(0), 30, (6, 6))
     y = A.apply(jax.random.normal(jax.random.key(1), (6, 6)))
@@ -128,6 +138,7 @@ def test_failure_is_reported_not_returned_as_success():
     assert not bool(solution.successful)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", [fr.Flatness(), fr.WeightDecay()])
 def test_given_strength_soft_thresholds_the_singular_values(penalty):
     """Isotropic, depth 2: min ||W - M||^2 + strength * penalty is a soft threshold."""
@@ -144,6 +155,7 @@ def test_given_strength_soft_thresholds_the_singular_values(penalty):
     assert relative_error(solution.matrix, expected) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3])
 def test_noise_is_met_by_the_loss(depth):
     truth = low_rank_matrix(jax.random.key(1), (12, 10), 1)
@@ -157,6 +169,7 @@ def test_noise_is_met_by_the_loss(depth):
     assert float(solution.strength) > 0
 
 
+@pytest.mark.slow
 def test_gradients_of_noisy_recovery_flow():
     """`recover` is a function of y that `jax.jvp` can push a direction through."""
     A = fr.IsotropicMeasurements((3, 3))
@@ -207,6 +220,7 @@ def drawn(seed, number, ensemble, count):
     return A, A.apply(truth), truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 4])
 def test_an_unfinished_minimum_is_not_taken_for_a_bound(number):
     # The truth interpolates these entries and is not their flattest interpolator; with growing penalty
@@ -217,6 +231,7 @@ def test_an_unfinished_minimum_is_not_taken_for_a_bound(number):
     assert solution.penalty < 0.999 * fr.induced_regularizer(truth, A, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 6])
 def test_without_a_low_rank_answer_the_penalty_is_the_least(number):
     # The truth interpolates these 48 of a symmetric matrix's 78 numbers, and is not the flattest one.
@@ -238,6 +253,7 @@ def test_without_a_low_rank_answer_the_penalty_is_the_least(number):
     np.testing.assert_allclose(solution.penalty, least.value, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_met_measurements_alone_are_no_convergence():
     A, y, _ = drawn(3, 0, "quadratic", 48)
     solution = fr.recover(

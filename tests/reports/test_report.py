@@ -22,6 +22,7 @@ def completed():
     ), X
 
 
+@pytest.mark.slow
 def test_report_is_self_contained(completed, tmp_path):
     path = tmp_path / "report.html"
     write_report(path, "a <title>", [completed[0].section(), Section("second", "text & more")])
@@ -44,6 +45,7 @@ def test_filled_table_keeps_what_was_observed(completed):
     assert np.isfinite(filled).all()
 
 
+@pytest.mark.slow
 def test_given_strength_needs_no_path(tmp_path):
     X = np.arange(12.0).reshape(3, 4)
     X[0, 0] = np.nan
@@ -52,6 +54,7 @@ def test_given_strength_needs_no_path(tmp_path):
     write_report(tmp_path / "r.html", "small", [table.section()])
 
 
+@pytest.mark.slow
 def test_sensing_section_tells_every_depth():
     runs, section = sense(side=12, rank=1, count=110, depths=(2, 3))
     assert [run.rank for run in runs] == [1, 1]

@@ -53,6 +53,7 @@ def same(batch, single, rtol):
                 assert a == b, name
 
 
+@pytest.mark.slow
 def test_the_example_at_small_size_is_each_cell_by_itself(tmp_path):
     text = EXAMPLE.read_text()
     for long, short in (
@@ -102,6 +103,7 @@ def test_the_page_shows_the_example():
     assert len(read_sweep(EXAMPLE).cells) == 2 * 4 * (3 * 2 + 1) * 10
 
 
+@pytest.mark.slow
 def test_a_batch_of_trainings_is_each_of_them_by_itself():
     cells = sweep_of(RATES).cells
     batch = run_batch(cells, 4)

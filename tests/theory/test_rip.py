@@ -29,6 +29,7 @@ def test_the_witness_attains_the_lower_bound(rank):
     assert found.lower <= found.upper * (1 + 1e-12)
 
 
+@pytest.mark.slow
 def test_full_rank_is_the_spectrum():
     A = fr.gaussian_measurements(jax.random.key(0), 30, (4, 3))
     flat = np.asarray(A.matrices).reshape(30, 12)
@@ -39,6 +40,7 @@ def test_full_rank_is_the_spectrum():
     assert fr.theory.rip_constant(A, 2).lower <= exact
 
 
+@pytest.mark.slow
 def test_rank_one_is_what_brute_force_finds():
     """2 x 2: all unit matrices of rank one are two angles."""
     for key in range(3):
@@ -63,6 +65,7 @@ def test_known_constant():
     np.testing.assert_allclose([found.lower, found.upper], exact, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_rank_one_isometry_may_be_blind_to_a_difference():
     """The trap: delta is 0.3 at rank one, and two matrices of rank one look the same."""
     form, flat, small = blind_pair_form(4, 0.3)
@@ -72,6 +75,7 @@ def test_rank_one_isometry_may_be_blind_to_a_difference():
     assert _value(A, jnp.asarray(flat - small)) < 1e-12
 
 
+@pytest.mark.slow
 def test_large_problems_have_no_upper_bound():
     A = fr.EntryMeasurements.from_mask(np.ones((40, 30)))
     found = fr.theory.rip_constant(A, 2, starts=2, steps=3)
@@ -99,6 +103,7 @@ def test_bad_input_is_named():
         gaussian_rip_prediction(4, 3, 10, 4)
 
 
+@pytest.mark.slow
 def test_the_search_factorises_one_batch_at_a_time():
     A = fr.gaussian_measurements(jax.random.key(0), 60, (8, 6))
     text = rip._search.lower(A, 2, jax.random.key(1), 4, 5).compile().compiled.as_text()

@@ -161,6 +161,7 @@ MUTATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BY_NAME)
 def test_holds_on_fresh_instances(name):
     found = BY_NAME[name].check(jax.random.key(7))

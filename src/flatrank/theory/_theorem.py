@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .._checks import as_key
+from .._renamed import warn_renamed
 
 
 class Outcome(StrEnum):
@@ -65,6 +66,12 @@ class Check:
     def worst_slack(self) -> float:
         """The least slack over the instances that met the hypotheses; NaN if none did."""
         return float(np.min(self.slack[self.met])) if self.instances else float("nan")
+
+    @property
+    def verdict(self) -> Outcome:
+        """The name of `outcome` in release 0.1."""
+        warn_renamed("`verdict`", "`outcome`")
+        return self.outcome
 
     @property
     def outcome(self) -> Outcome:
