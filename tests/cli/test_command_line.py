@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from command import flatrank
+from command import flatrank, script
 from flatrank.cli import app
 
 
@@ -29,9 +29,7 @@ def folder(tmp_path):
 
 @pytest.mark.slow
 def test_array_in_array_and_report_out(folder):
-    run = flatrank(
-        "complete", "x.npy", "--output", "out.npy", "--report", "report.html", cwd=folder
-    )
+    run = script("complete", "x.npy", "--output", "out.npy", "--report", "report.html", cwd=folder)
     assert run.returncode == 0, run.stderr
     truth, filled = np.load(folder / "truth.npy"), np.load(folder / "out.npy")
     assert np.linalg.norm(filled - truth) / np.linalg.norm(truth) < 0.05

@@ -8,8 +8,7 @@ import duckdb
 import numpy as np
 import pytest
 
-from command import flatrank
-from forked import started
+from command import flatrank, started
 
 CONFIG = """
 [problem]
@@ -121,6 +120,7 @@ def killed(folder, name, moment):
 def test_killed_at_20_random_moments_it_ends_bit_for_bit_the_same(tmp_path, monkeypatch):
     # Without it each of the 22 processes would compile the same program.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     text = CONFIG.replace("40000", "3000000")
     name = written(tmp_path, text + "checkpoint_minutes = 0.001\n")
     whole = written(tmp_path, text, "whole.toml")
