@@ -120,6 +120,7 @@ def test_help_names_every_paper():
     assert tuple(fr.papers.PAPERS) == reproduce.NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("imported", ["", "import jax;"])
 def test_commands_run_in_float64_whatever_was_imported_before(imported):
     code = (

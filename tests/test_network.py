@@ -21,6 +21,7 @@ def test_products_agree_with_each_other(depth, width):
         np.testing.assert_allclose(P @ network.layers[j] @ Q, expected, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [2, 4, 9])
 def test_svd_is_that_of_the_matrix(width):
     network = fr.DeepLinear.gaussian(jax.random.key(0), (6, 5), 3, width)

@@ -23,6 +23,7 @@ def solution():
     return fr.recover(np.asarray(A.matrices), Y.tolist(), penalty="flatness")
 
 
+@pytest.mark.slow
 def test_hypothesis_finds_no_wrong_type_without_a_sentence():
     script = Path(__file__).with_name("wrong_types.py")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)

@@ -106,6 +106,7 @@ def test_bad_input_ends_in_a_sentence_and_touches_nothing(folder, monkeypatch, a
     assert (folder / "out.npy").read_bytes() == b"old"
 
 
+@pytest.mark.slow
 def test_help_names_the_commands(tmp_path):
     run = flatrank("--help", cwd=tmp_path)
     assert run.returncode == 0

@@ -77,6 +77,7 @@ def test_what_is_predicted_by_ids_is_what_was_completed(folder, made, tmp_path):
             np.testing.assert_allclose(prediction, filled["rating"][there], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_model_of_a_wide_table_takes_indices(folder, made, tmp_path):
     _, X = made
     rows, columns = np.nonzero(np.isnan(X))
@@ -215,6 +216,7 @@ def databases(folder, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["r.sqlite", "r.db", "r.duckdb", "ratings.csv"])
 def test_a_query_gives_the_table_to_complete(folder, databases, name):
     source = folder / name if name == "ratings.csv" else databases / name

@@ -147,6 +147,7 @@ def test_overrelaxed_draws_have_the_same_distribution_and_average_better():
     assert np.mean(over.mean(0) ** 2) < 0.2 * np.mean(plain.mean(0) ** 2)
 
 
+@pytest.mark.slow
 def test_machine_code_draws_what_xla_draws():
     rng = np.random.default_rng(2)
     # Lines without entries, with fewer than features and with more than are gathered at once.
@@ -175,6 +176,7 @@ def test_entries_are_compressed_line_by_line_and_stay_in_order():
     np.testing.assert_array_equal(found.degrees(), [2, 0, 2, 1, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["cpu", "gpu", "without Numba"])
 def test_tables_are_arranged_as_the_machine_wants_them(monkeypatch, where):
     if where == "gpu":

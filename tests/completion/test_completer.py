@@ -44,6 +44,7 @@ def hidden_error(filled, truth, X):
     return np.sqrt(np.mean((filled - truth)[hidden] ** 2)) / np.std(truth)
 
 
+@pytest.mark.slow
 def test_holes_are_filled_and_observed_entries_kept(table, fitted):
     truth, X = table
     filled = fitted.transform(X)
@@ -357,6 +358,7 @@ def test_a_constant_table_has_intervals_of_no_width():
     np.testing.assert_allclose(completer.predict_interval([0], [0]), 7.0, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_biases_an_unknown_row_has_none(table):
     _, X = table
     completer = MatrixCompleter(random_state=0, draws=2, biases=False).fit(X)

@@ -21,6 +21,7 @@ KINDS = [
 BATCHES = st.sampled_from(KINDS).flatmap(lambda kind: st.lists(kind, min_size=1, max_size=3))
 
 
+@pytest.mark.slow
 @given(BATCHES)
 def test_batches_are_numbered_in_the_order_in_which_ids_first_came(batches):
     ids, expected = Ids(np.empty(0)), dict[object, int]()

@@ -242,6 +242,7 @@ def test_divergence_by_noise_or_penalty_is_told_apart(problem, every):
         trained(problem, heavy, record_every=every, steps=1000)
 
 
+@pytest.mark.slow
 def test_one_diverged_run_among_others_is_told(problem):
     rates = np.asarray([0.01, 5.0, 0.02])
     with pytest.warns(UserWarning, match="1 of 3 runs diverged; in run 1 the loss was not finite"):
@@ -294,6 +295,7 @@ def test_checkpoints_of_another_run_are_refused(problem, tmp_path):
             trained(problem, other, checkpoint=tmp_path)
 
 
+@pytest.mark.slow
 def test_what_functions_close_over_tells_runs_apart(problem, tmp_path):
     def entry(i):
         return {"entry": lambda network, A, y: network.matrix()[i, i]}

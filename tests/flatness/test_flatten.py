@@ -46,6 +46,7 @@ def test_depth_2_closed_form(ensemble, width):
     np.testing.assert_allclose(fr.trace_of_hessian(fr.flatten(network, A), A), expected, rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3, 4, 5, 6])
 def test_isotropic_closed_form(depth):
     """F(M) = 2 L (m n)^{1/L} ||M||_*^{2 (L-1) / L}."""

@@ -27,6 +27,7 @@ def large(request):
     return network, A, y, np.linalg.eigvalsh(fr.flatness.dense_hessian(network, A, y))[::-1]
 
 
+@pytest.mark.slow
 def test_operator_multiplies_by_the_hessian(small):
     network, A, y = small
     operator = fr.flatness.hessian_operator(network, A, y)
@@ -41,6 +42,7 @@ def test_operator_multiplies_by_the_hessian(small):
     )
 
 
+@pytest.mark.slow
 def test_largest_eigenvalues_of_a_small_network_are_exact(small):
     network, A, y = small
     expected = np.linalg.eigvalsh(fr.flatness.dense_hessian(network, A, y))[::-1]

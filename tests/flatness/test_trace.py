@@ -14,6 +14,7 @@ def trace_by_autodiff(network, A, y):
     return jnp.trace(jax.jit(jax.hessian(lambda x: fr.loss(restore(x), A, y)))(flat))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "shape", "width"),
     [
@@ -37,6 +38,7 @@ def test_trace_equals_autodiff(ensemble, depth, shape, width):
     np.testing.assert_allclose(jnp.sum(fr.flatness.layer_traces(network, A)), found, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3])
 def test_gradient_equals_autodiff(ensemble, depth):
     A = ensemble(4, 3)
@@ -48,6 +50,7 @@ def test_gradient_equals_autodiff(ensemble, depth):
     np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11 * float(jnp.max(abs(theirs))))
 
 
+@pytest.mark.slow
 def test_forward_over_reverse_equals_differences_of_the_gradient(ensemble):
     A = ensemble(4, 3)
     network = fr.DeepLinear.gaussian(jax.random.key(0), (4, 3), 3, 2)

@@ -90,6 +90,7 @@ def test_second_moment_grams(ensemble, explicit, shape):
         np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_isotropic_scale_is_the_frobenius_norm():
     A = fr.IsotropicMeasurements((4, 7))
     matrix = jax.random.normal(jax.random.key(0), (4, 7))

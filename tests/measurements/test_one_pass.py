@@ -143,6 +143,7 @@ DERIVATIVES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("derivative", DERIVATIVES)
 def test_derivatives_are_those_of_the_definition(derivative, engines):
     network, matrices, y = problem(depth=4 if derivative == "hessian" else 3)
@@ -158,6 +159,7 @@ def test_derivatives_are_those_of_the_definition(derivative, engines):
         agree(derived(ours), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [0, 1, 2, (0, 1, 2)])
 def test_every_argument_has_its_derivative(arguments, engines):
     """The layers, the measurements (also through their moments), the values; and all at once."""
@@ -192,6 +194,7 @@ def test_forward_mode_in_all_arguments_at_once(engines):
     assert A.moment_tensor is not None
 
 
+@pytest.mark.slow
 def test_mixed_second_derivatives(engines):
     network, matrices, y = problem(depth=3)
     A = fr.DenseMeasurements(matrices)
@@ -229,6 +232,7 @@ def test_batches_of_measurements(engines):
         agree(batch(stacked), expected)
 
 
+@pytest.mark.slow
 def test_the_trace_is_that_of_the_hessian(engines):
     network, matrices, y = problem(depth=3)
     A = fr.DenseMeasurements(matrices)

@@ -301,6 +301,7 @@ def test_claims_on_regularity_fail_on_other_data():
     assert turned(sound, claims(many=1.1)) == [6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", ["gaussian", "entries", "rank-one", "quadratic"])
 def test_zero_measurements_change_nothing(ensemble):
     A, truth = draw_problem(jax.random.key(0), ensemble, (6, 6), 1, 22)

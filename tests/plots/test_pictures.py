@@ -43,6 +43,7 @@ def test_density_integrates_to_one(problem, tmp_path):
     np.testing.assert_allclose(np.trapezoid(curve, grid), 1.0, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_layer_traces_exact_and_estimated(problem, tmp_path):
     network, A, _ = problem
     figure = plots.layer_traces(fr.flatness.layer_traces(network, A))

@@ -35,6 +35,7 @@ def test_a_minimiser_is_certified(problem, penalty, depth):
         assert jnp.isnan(found.gap)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", PENALTIES, ids=["flatness", "weight decay"])
 def test_another_interpolator_is_not(problem, penalty):
     """The least-squares interpolator meets the measurements and is not flat."""

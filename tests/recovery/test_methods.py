@@ -159,6 +159,7 @@ def test_a_solution_certifies_the_penalty_it_was_found_with(problem):
         fr.certificate(3, A, y)
 
 
+@pytest.mark.slow
 def test_words_classes_arrays_lists_and_legacy_keys_are_understood(problem):
     A, y, _ = problem
     expected = fr.recover(A, y, 3, fr.WeightDecay(), key=jax.random.key(5))

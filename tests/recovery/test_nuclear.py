@@ -9,6 +9,7 @@ import flatrank as fr
 from flatrank.recovery._nuclear_minimum import nuclear_minimum
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dense", "entries"])
 def test_it_agrees_with_a_convex_solver(kind):
     rng = np.random.default_rng(0)

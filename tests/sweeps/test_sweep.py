@@ -122,6 +122,7 @@ def test_trainings_that_diverge_say_so_and_nothing_else():
     assert "no longer finite" in row["result"]
 
 
+@pytest.mark.slow
 def test_masks_that_determine_nothing_are_not_computed():
     (row,) = run_batch(sweep_of([{**RECOVER, "count": 6}]).cells, 1)
     assert row["result"] == sweep_cells.NO_MASK
@@ -129,6 +130,7 @@ def test_masks_that_determine_nothing_are_not_computed():
     assert row["successful"] is None
 
 
+@pytest.mark.slow
 def test_entries_cover_every_line():
     for seed in range(5):
         A = draw_covering_entries(jax.random.key(seed), (8, 5), 22, 2)

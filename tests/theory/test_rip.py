@@ -19,6 +19,7 @@ def _value(A, X):
     return float(jnp.mean(A.apply(X) ** 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 3])
 def test_the_witness_attains_the_lower_bound(rank):
     A = fr.gaussian_measurements(jax.random.key(0), 30, (4, 3))
@@ -56,6 +57,7 @@ def test_rank_one_is_what_brute_force_finds():
         assert found.smallest <= values.min() * (1 + 1e-12)
 
 
+@pytest.mark.slow
 def test_known_constant():
     """Weighted entries: every single entry is a matrix of rank one."""
     weights = np.random.default_rng(0).uniform(0.6, 1.3, 12)
