@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from .._progress import OnStep
+
 console = Console()
 
 
@@ -49,7 +51,7 @@ def reports_bad_input(command: Callable) -> Callable:
 
 
 @contextmanager
-def progress(start: str) -> Iterator[Callable[[str, float], None]]:
+def progress(start: str) -> Iterator[OnStep]:
     """A progress bar; yields on_step(what, fraction done)."""
     columns = (
         SpinnerColumn(),

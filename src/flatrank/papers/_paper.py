@@ -10,8 +10,6 @@ import numpy as np
 from ..measurements import DenseMeasurements
 from ..reports import Claim, Picture
 
-OnStep = Callable[[str, float], None]
-
 
 @dataclass(frozen=True)
 class Finding:

@@ -1,11 +1,11 @@
 """A paper's figures computed anew: pictures, numbers, and a page of claims with their verdicts."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .._progress import OnStep
 from ..data import atomically, write_columns
 from ..reports import Claim, Section, write_report
 from ._catalogue import PAPERS
@@ -90,7 +90,7 @@ def reproduce(
     figure: int | None = None,
     scale: str = "quick",
     seed: int = 0,
-    on_step: Callable[[str, float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> list[Reproduced]:
     """Run a paper's experiments, or one of them, and write what they found to a folder.
 

@@ -3,12 +3,13 @@
 import jax.numpy as jnp
 import numpy as np
 
+from .._progress import OnStep
 from ..norms import effective_rank
 from ..plots import BAND, SERIES, Curve, Panel, panels
 from ..problems import unit_entries_problem
 from ..recovery import nuclear_minimum
 from ..reports import Claim, highest_mean, largest_of, lowest_mean, mean_of
-from ._paper import Finding, OnStep, Rows
+from ._paper import Finding, Rows
 from .arora_training import measured, starts_at, trained_networks
 
 # Nuclear norms of the convex solutions that the paper reports, for 2000 and 5000.

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._progress import OnStep
 from ..dynamics import (
     GradientDescent,
     Run,
@@ -21,7 +22,7 @@ from ..norms import effective_rank, nuclear_norm
 from ..plots import BAND, SERIES, Curve, Panel, panels
 from ..problems import unit_entries_problem
 from ..reports import Claim, highest_mean, largest_of
-from ._paper import Finding, OnStep, Rows
+from ._paper import Finding, Rows
 
 _SMOOTHING, _EPSILON = 0.99, 1e-4
 # How often the train loss is compared with where training stops.

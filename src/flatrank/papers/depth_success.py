@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._progress import OnStep
 from ..penalties import Flatness, WeightDecay
 from ..plots import curves_over_seeds
 from ..problems import draw_problem
@@ -18,7 +19,7 @@ from ..reports import (
     mean_of,
     share_of,
 )
-from ._paper import Finding, OnStep, Rows
+from ._paper import Finding, Rows
 from ._recoveries import NUCLEAR, RECOVERED, network_method, recoveries
 
 _NAMES = {

@@ -5,11 +5,12 @@ import itertools
 import jax
 import numpy as np
 
+from .._progress import OnStep
 from ..penalties import Flatness
 from ..plots import success_map
 from ..problems import draw_problem
 from ..reports import Claim, lowest_mean, mean_of, share_of, smallest_of
-from ._paper import Finding, OnStep, Rows
+from ._paper import Finding, Rows
 from ._recoveries import NUCLEAR, RECOVERED, network_method, recoveries
 
 NAMES = {

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._progress import OnStep
 from ..flatness import induced_regularizer
 from ..measurements import AbstractMeasurements, DenseMeasurements, RankOneMeasurements
 from ..penalties import Flatness
@@ -13,7 +14,7 @@ from ..plots import BAND, SERIES, Curve, Panel, panels
 from ..problems import draw_problem
 from ..recovery import nuclear_minimum
 from ..reports import Claim, largest_of, mean_of, share_of, smallest_of
-from ._paper import Finding, OnStep, Rows
+from ._paper import Finding, Rows
 from ._recoveries import (
     NUCLEAR,
     independent,

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from .._progress import OnStep
 from ..dynamics import FlatFlow, interpolating_network, train
 from ..measurements import DenseMeasurements
 from ..network import DeepLinear
@@ -13,7 +14,7 @@ from ..problems import gaussian_problem
 from ..recovery import nuclear_minimum, recover
 from ..reports import Claim, highest_mean, largest_of, lowest_mean
 from ..theory import rip_constant
-from ._paper import Finding, OnStep, Rows, padded
+from ._paper import Finding, Rows, padded
 
 
 def end_points(

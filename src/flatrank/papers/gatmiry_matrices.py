@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._progress import OnStep
 from ..flatness import flatten, induced_regularizer
 from ..measurements import DenseMeasurements, IsotropicMeasurements, gaussian_measurements
 from ..network import DeepLinear
@@ -16,7 +17,7 @@ from ..problems import low_rank_matrix
 from ..recovery import nuclear_minimum, recover
 from ..reports import Claim, largest_of, mean_of, share_of, smallest_of
 from ..theory import from_quadratic_form, gaussian_rip_prediction, hessian_trace, rip_constant
-from ._paper import Finding, OnStep, Rows, padded
+from ._paper import Finding, Rows, padded
 
 # A relative error below this is a recovery; the convex solver ends at a gap of 1e-6.
 _RECOVERED = 1e-3

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from .._progress import OnStep
 from ..dynamics import FlatFlow, GradientDescent, LabelNoise, equivalent_penalty, train
 from ..flatness import trace_of_hessian
 from ..penalties import Flatness
@@ -11,7 +12,7 @@ from ..problems import gaussian_problem
 from ..recovery import recover
 from ..reports import Claim, highest_mean, mean_of
 from ._drift import zero_loss_problem
-from ._paper import Finding, OnStep, Rows
+from ._paper import Finding, Rows
 
 _RECORDED = ("loss", "trace", "nuclear_norm")
 

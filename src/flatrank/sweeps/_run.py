@@ -64,7 +64,7 @@ def run_sweep(
         _keep_text(directory, sweep.text)
 
     def tell() -> None:
-        if old is not on_step:
+        if old is not on_step and old is not None:
             old(done, asked)
         on_step(f"{done:,} of {asked:,} cells", done / asked)
 
