@@ -107,8 +107,15 @@ def not_empty(matrix: jax.Array, name: str) -> jax.Array:
 
 
 def _looked_at(value: Any, array: jax.Array) -> tuple[Any, Any]:
-    """The array as it came if NumPy's, and whose functions to use: JAX compiles each for its shape."""
-    return (value, np) if isinstance(value, np.ndarray) else (array, jax.numpy)
+    """The array and whose functions to use: NumPy's wherever it can see it without a copy.
+
+    JAX compiles each function for its shape, 30 ms each time.
+    """
+    if isinstance(value, np.ndarray):
+        return value, np
+    if isinstance(array, jax.Array) and array.devices() == {jax.devices("cpu")[0]}:
+        return np.asarray(array), np
+    return array, jax.numpy
 
 
 def as_integers(value: Any, name: str) -> Any:

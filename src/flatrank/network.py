@@ -182,14 +182,19 @@ class DeepLinear(eqx.Module):
                 "decomposition, (m, k), (k,) and (k, n)."
             )
         depth = positive_integer(depth, "depth")
-        if depth == 1:
-            return cls(((u * s[None]) @ vt,))
         width = len(s) if width is None else positive_integer(width, "width")
-        keep, pad = min(width, len(s)), max(0, width - len(s))
-        root = jnp.pad(s[:keep], (0, pad)) ** (1 / depth)
-        first = root[:, None] * jnp.pad(vt[:keep], ((0, pad), (0, 0)))
-        last = jnp.pad(u[:, :keep], ((0, 0), (0, pad))) * root[None]
-        return cls((first, *[jnp.diag(root)] * (depth - 2), last))
+        return cls(balanced_layers(jnp, u, s, vt, depth, width))
+
+
+def balanced_layers(xp: Any, u: Any, s: Any, vt: Any, depth: int, width: int) -> tuple[Any, ...]:
+    """The layers of `DeepLinear.from_svd`, by the functions of `jax.numpy` or `numpy`."""
+    if depth == 1:
+        return ((u * s[None]) @ vt,)
+    keep, pad = min(width, len(s)), max(0, width - len(s))
+    root = xp.pad(s[:keep], (0, pad)) ** (1 / depth)
+    first = root[:, None] * xp.pad(vt[:keep], ((0, pad), (0, 0)))
+    last = xp.pad(u[:, :keep], ((0, 0), (0, pad))) * root[None]
+    return (first, *[xp.diag(root)] * (depth - 2), last)
 
 
 def as_network(value: Any, name: str = "network") -> DeepLinear:

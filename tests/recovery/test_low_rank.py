@@ -10,11 +10,11 @@ import scipy.optimize
 import flatrank as fr
 from flatrank.problems import low_rank_matrix
 from flatrank.recovery import Auto, Lagrangian
-from flatrank.recovery import _factored_measurements as products
 from flatrank.recovery._degrees_of_freedom import determined_rank
-from flatrank.recovery._scale import power_of
+from flatrank.recovery._machine import XLA
 from flatrank.recovery._step_limits import StepLimits
-from flatrank.recovery.path._homotopy import homotopy
+from flatrank.recovery.factored import factored
+from flatrank.recovery.path._homotopy import PathSettings, homotopy, start_width
 
 
 def relative_error(found, truth):
@@ -179,48 +179,14 @@ def test_progress_is_told_of_every_outer_step(penalty, noise):
     ]
 
 
-@pytest.mark.slow
-def test_products_by_lines_equal_automatic_differentiation():
-    A = entries(6, (15, 12), 2, 2.2)
-    lines, general = products.factored(A, 3), products.Factored(A)
-    assert isinstance(lines, products.FactoredEntries)
-    P, Q, dP, dQ = (
-        jax.random.normal(jax.random.key(i), (size, 3)) for i, size in enumerate((15, 12, 15, 12))
-    )
-    y = jax.random.normal(jax.random.key(9), (A.count,))
-    arranged = lines.arranged(y)
-
-    def same(by_lines, values):
-        np.testing.assert_allclose(by_lines, lines.arranged(values), atol=1e-13)
-
-    same(lines.apply(P, Q), general.apply(P, Q))
-    (product, transpose), (expected, expected_transpose) = (
-        form.linearized(P, Q) for form in (lines, general)
-    )
-    same(product((dP, dQ)), expected((dP, dQ)))
-    for ours, theirs in zip(transpose(arranged), expected_transpose(y), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-13)
-    np.testing.assert_allclose(lines.times(arranged, Q), general.times(y, Q), atol=1e-13)
-    np.testing.assert_allclose(
-        lines.times_transposed(arranged, P), general.times_transposed(y, P), atol=1e-13
-    )
-    np.testing.assert_allclose(lines.square_norms(P, Q), general.square_norms(P, Q), rtol=1e-12)
-    by_row, by_column = lines.blocks(P, Q)
-    mask = np.asarray(A.adjoint(jnp.ones(A.count)))
-    np.testing.assert_allclose(by_row, np.einsum("mn,ni,nj->mij", mask, Q, Q), atol=1e-13)
-    np.testing.assert_allclose(by_column, np.einsum("mn,mi,mj->nij", mask, P, P), atol=1e-13)
-
-
 def test_nothing_of_the_size_of_the_matrix_is_formed():
     shape, rank = (500, 400), 1
     A = entries(7, shape, rank, 5.0)
     y = jnp.ones(A.count)
     limit = determined_rank(A, 2)
-    F = products.factored(A, 3 * limit)
-    limits = StepLimits(400, 3000)
-    jaxpr = jax.make_jaxpr(
-        lambda y: homotopy(F, y, shape, power_of(A, y), 3, limit, jax.random.key(0), limits).X
-    )(y)
+    F = factored(A, start_width(shape, limit), XLA, y.dtype)
+    settings = PathSettings(2 / 3, limit, 2e-16, StepLimits(400, 3000))
+    jaxpr = jax.make_jaxpr(lambda y: homotopy(F, y, jax.random.key(0), settings).X)(y)
 
     def largest(jaxpr):
         sizes = [v.aval.size for e in jaxpr.eqns for v in e.outvars if hasattr(v.aval, "size")]

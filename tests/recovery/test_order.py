@@ -1,5 +1,6 @@
 """No compiled program has two loops that do not wait for each other (decision 3)."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 import flatrank as fr
 from compiled_order import independent_factorisations, independent_loops
 from flatrank.flatness import general
-from flatrank.recovery import _factored_measurements as products
 from flatrank.recovery._degrees_of_freedom import determined_rank
-from flatrank.recovery._scale import power_of
+from flatrank.recovery._machine import XLA
 from flatrank.recovery._step_limits import StepLimits
+from flatrank.recovery.factored import factored
+from flatrank.recovery.path._homotopy import PathSettings, start_width
 from flatrank.recovery.path._least_squares import fit_above_noise
 
 
@@ -35,10 +37,10 @@ def test_the_path_of_weight_decay_has_one_loop_at_a_time(kind):
         A = fr.gaussian_measurements(jax.random.key(0), 300, (20, 20))
     y = jnp.ones(A.count)
     limit = determined_rank(A, None)
-    F = products.factored(A, 3 * limit)
-    power, key, noise = power_of(A, y), jax.random.key(0), jnp.asarray(0.1)
-    arguments = (F, y, A.shape, power, 3, limit, key, noise, StepLimits(400, 3000))
-    text = fit_above_noise.lower(*arguments).compile().compiled.as_text()
+    F = factored(A, start_width(A.shape, limit), XLA, y.dtype)
+    settings = PathSettings(2 / 3, limit, 2e-16, StepLimits(400, 3000))
+    arguments = (F, y, jax.random.key(0), jnp.asarray(0.1), settings)
+    text = eqx.filter_jit(fit_above_noise).lower(*arguments).compile().compiled.as_text()
     assert text.count(" while(") > 4
     assert independent_loops(text) == []
 

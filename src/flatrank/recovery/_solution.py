@@ -4,6 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._renamed import warn_renamed
@@ -46,8 +47,10 @@ class Result(eqx.Enumeration):
     not_finite = "NaN or infinity appeared while solving; check the scale of the measurements."
 
 
-def where(condition: Array, yes: Any, no: Any) -> Result:
-    """The first result where a traced condition holds, else the second."""
+def where(condition: Any, yes: Any, no: Any) -> Result:
+    """The first result where a condition holds, which may be traced, else the second."""
+    if isinstance(condition, bool | np.bool_):
+        return yes if condition else no
     return Result.where(condition, yes, no)
 
 
@@ -125,16 +128,17 @@ def solution(
     result: Result,
     method: AbstractMethod,
     bias: AbstractPenalty,
-    residual: Array,
-    rank: Array | int = 0,
-    gap: Array | float = jnp.nan,
-    strength: Array | float = jnp.nan,
-    noise: Array | float | None = None,
-    outer_steps: Array,
-    inner_steps: Array,
-    residual_history: Array,
+    residual: Any,
+    penalty: Any = None,
+    rank: Any = 0,
+    gap: Any = jnp.nan,
+    strength: Any = jnp.nan,
+    noise: Any = None,
+    outer_steps: Any,
+    inner_steps: Any,
+    residual_history: Any,
 ) -> Solution:
-    """The `Solution` of any method: the penalty is measured here, what is not known gets its NaN or 0.
+    """The `Solution` of any method: what is not known gets its NaN or 0, a penalty is measured here.
 
     Every field has the same type whatever the method, so that `jax.lax.cond` can choose between two.
     """
@@ -145,13 +149,13 @@ def solution(
         result=result,
         method=method,
         bias=bias,
-        residual=residual,
-        penalty=bias(network, A),
+        residual=jnp.asarray(residual, dtype),
+        penalty=bias(network, A) if penalty is None else jnp.asarray(penalty, dtype),
         rank=jnp.asarray(rank),
         gap=gap,
         strength=strength,
         noise=jnp.asarray(jnp.nan if noise is None else noise, dtype),
-        outer_steps=outer_steps,
-        inner_steps=inner_steps,
-        residual_history=residual_history,
+        outer_steps=jnp.asarray(outer_steps),
+        inner_steps=jnp.asarray(inner_steps),
+        residual_history=jnp.asarray(residual_history, dtype),
     )

@@ -21,14 +21,14 @@ class OldCallback:
 
 def tell(on_step: OnStep | None, step: Array, residual: Array, limit: int) -> None:
     """Tell of outer step number `step` (the first is 0) of at most `limit`, and its residual."""
-    if on_step is None:
-        return
+    if on_step is not None:
+        heard = lambda step, residual: told(on_step, int(step), float(residual), limit)  # noqa: E731
+        jax.debug.callback(heard, step, residual)
 
-    def heard(step: Array, residual: Array) -> None:
-        if isinstance(on_step, OldCallback):
-            on_step.callback(int(step), float(residual))
-            return
-        done = int(step) + 1
-        on_step(f"step {done}, residual {float(residual):.1e}", done / limit)
 
-    jax.debug.callback(heard, step, residual)
+def told(on_step: OnStep, step: int, residual: float, limit: int) -> None:
+    """Tell of a step that is not in compiled code."""
+    if isinstance(on_step, OldCallback):
+        on_step.callback(step, residual)
+    else:
+        on_step(f"step {step + 1}, residual {residual:.1e}", (step + 1) / limit)

@@ -5,7 +5,6 @@ fraction of a core's speed, and wants padding and a compilation for every shape 
 """
 
 import importlib.util
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ..._threads import cores, share
 from ...entries import Entries
 from ._given import Given, LineDraws
 
@@ -93,27 +93,11 @@ def draw_compressed(
 
 def _in_parts(work: Callable[[int, int], None], first: Int[np.ndarray, " lines1"]) -> None:
     """work(begin, end) for parts of all lines with about as many entries each, on all cores."""
-    threads = _cores()
+    threads = cores()
     # A line costs something without entries too.
     cost = first + 32 * np.arange(len(first))
     parts = max(_PARTS * threads, len(first) // _MOST_LINES)
     cuts = np.unique(np.searchsorted(cost, np.linspace(0, cost[-1], parts + 1)))
-    left = iter(list(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)))
-
-    def work_on() -> None:
-        for begin, end in left:
-            work(begin, end)
-
-    # This thread takes its share: waking another for all of it would take as long as a small table.
     with ThreadPoolExecutor(max(threads - 1, 1)) as pool:
-        others = [pool.submit(work_on) for _ in range(threads - 1)]
-        work_on()
-        for other in others:
-            other.result()
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        ends = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
+        share(lambda part: work(*part), ends, pool, threads - 1)

@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float
 
 from ..._checks import require_memory
 from ..._progress import OnStep, silent
+from ..._threads import one_blas_thread
 from ...entries import Entries
 from ...penalties import WeightDecay
 from .._completion import HeldOut
 from .._width import default_width
-from ._blas import one_blas_thread
 from ._chain import SETTLING, Chain, continued
 from ._completion import AverageCompletion
 from ._draws import Draws, moments, predicted_deviations

@@ -8,9 +8,10 @@ from ..._checks import positive_integer
 from ...measurements import AbstractMeasurements, EntryMeasurements, RankOneMeasurements
 from ...network import DeepLinear
 from .._degrees_of_freedom import sufficient_width
-from .._factored_measurements import factored
 from .._low_rank_matrix import leading_singular_triples
+from .._machine import XLA
 from .._scale import largest_modulus
+from ..factored import factored
 
 
 def unit_start(
@@ -27,7 +28,7 @@ def unit_start(
         return DeepLinear(tuple(layer.astype(y.dtype) for layer in random.layers))
     if isinstance(A, EntryMeasurements | RankOneMeasurements):
         # Leading singular triples of a matrix that is not formed.
-        F = factored(A, width)
+        F = factored(A, width, XLA, y.dtype)
         guess = jax.random.normal(jax.random.key(0), (A.shape[1], width), y.dtype)
         X = leading_singular_triples(F, F.arranged(y / largest_modulus(y)), guess, sweeps=5)
         s = X.s / jnp.where(X.s[0] > 0, jnp.linalg.norm(X.s), 1.0)

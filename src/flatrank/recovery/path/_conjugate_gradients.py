@@ -1,44 +1,38 @@
-"""Preconditioned conjugate gradients on a pair of factors (Hestenes and Stiefel 1952)."""
+"""Preconditioned conjugate gradients (Hestenes and Stiefel 1952)."""
 
-from collections.abc import Callable
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array
-
-from .._factored_measurements import Pair
-from ._preconditioner import Preconditioner
+from .._machine import Machine, Stop
+from ..factored import NormalEquations
 
 
 def conjugate_gradients(
-    normal: Callable[[Pair], Pair],
-    right: Pair,
-    precondition: Preconditioner,
-    accuracy: Array | float,
+    machine: Machine,
+    equations: NormalEquations,
+    right: Any,
+    accuracy: Any,
     max_steps: int,
-) -> tuple[Pair, Array]:
+    stop: Stop | None = None,
+) -> tuple[Any, Any]:
     """The solution to a relative accuracy in the preconditioner's norm, and the steps taken."""
-
-    def dot(a: Pair, b: Pair) -> Array:
-        return jnp.vdot(a[0], b[0]) + jnp.vdot(a[1], b[1])
-
-    def add(a: Pair, factor: Array, b: Pair) -> Pair:
-        return a[0] + factor * b[0], a[1] + factor * b[1]
+    xp = machine.xp
 
     def iterate(carry: tuple) -> tuple:
         x, r, direction, size, steps = carry
-        image = normal(direction)
-        length = size / dot(direction, image)
-        x, r = add(x, length, direction), add(r, -length, image)
-        z = precondition(r)
-        new = dot(r, z)
-        return x, r, add(z, new / size, direction), new, steps + 1
+        image = equations.normal(direction)
+        length = size / xp.vdot(direction, image)
+        x, r = x + length * direction, r - length * image
+        z = equations.precondition(r)
+        new = xp.vdot(r, z)
+        return x, r, z + (new / size) * direction, new, steps + 1
 
-    z = precondition(right)
-    first = dot(right, z)
-    x, _, _, _, steps = jax.lax.while_loop(
+    r = equations.enter(right)
+    z = equations.precondition(r)
+    first = xp.vdot(r, z)
+    x, _, _, _, steps = machine.loop(
         lambda carry: (carry[3] > accuracy**2 * first) & (carry[4] < max_steps),
         iterate,
-        (jax.tree.map(jnp.zeros_like, right), right, z, first, jnp.asarray(0)),
+        (xp.zeros_like(r), r, z, first, machine.integer(0)),
+        stop,
     )
-    return x, steps
+    return equations.leave(x), steps

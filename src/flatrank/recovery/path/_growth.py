@@ -1,33 +1,29 @@
 """Which directions to add: singular pairs of the residual that pay for themselves."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
-
-from .._factored_measurements import AbstractFactored
 from .._low_rank_matrix import LowRankMatrix, leading_singular_triples, low_rank_product
+from ..factored import AbstractFactored
 
 
 class Grown(NamedTuple):
     """The matrix with what was added to it, and probes (n, k) for the next search."""
 
     X: LowRankMatrix
-    probes: Array
+    probes: Any
 
 
 def grown(
     F: AbstractFactored,
     X: LowRankMatrix,
-    R: Array,
-    probes: Float[Array, "n k"],
-    fresh: Float[Array, "n k"],
+    R: Any,
+    probes: Any,
+    fresh: Any,
     *,
-    weight: Float[Array, ""],
+    weight: Any,
     q: float,
     rank_limit: int,
-    allowed: Array,
+    allowed: Any,
 ) -> Grown:
     """The matrix with those singular pairs of its residual R that pay for themselves.
 
@@ -35,21 +31,22 @@ def grown(
     penalty rises by weight / q times that size to the power q. One sweep from the probes finds the
     pairs; a probe whose pair was added is replaced by a fresh one.
     """
+    machine, xp = F.machine, F.machine.xp
     new = leading_singular_triples(F, -R, probes, sweeps=1)
     cover = F.square_norms(new.U, new.V)
-    size = new.s / jnp.where(cover > 0, cover, 1.0)
-    alive = jnp.sum(X.s > 0)
-    room = alive + jnp.arange(len(size)) < rank_limit
+    size = new.s / xp.where(cover > 0, cover, 1.0)
+    alive = xp.sum(X.s > 0)
+    room = alive + xp.arange(len(size)) < rank_limit
     pays = (0.5 * new.s * size > weight * size**q / q) & (cover > 0)
-    pays &= room & allowed
+    pays = pays & room & allowed
 
     def joined() -> LowRankMatrix:
-        k = len(X.s)
         both = low_rank_product(
-            jnp.concatenate([X.U * X.s[None], new.U * jnp.where(pays, size, 0.0)[None]], 1),
-            jnp.concatenate([X.V, new.V], 1),
+            machine,
+            xp.concatenate([X.U * X.s[None], new.U * xp.where(pays, size, 0.0)[None]], 1),
+            xp.concatenate([X.V, new.V], 1),
         )
-        return jax.tree.map(lambda x: x[..., :k], both)
+        return both.leading(rank_limit)
 
-    X = jax.lax.cond(jnp.any(pays), joined, lambda: X)
-    return Grown(X, jnp.where(pays[None], fresh / len(fresh) ** 0.5, new.V))
+    X = machine.either(xp.any(pays), joined, lambda: X)
+    return Grown(X, xp.where(pays[None], fresh / len(fresh) ** 0.5, new.V))

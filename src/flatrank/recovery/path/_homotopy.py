@@ -23,19 +23,15 @@ Three things make it reach the information limit:
 With noise, t stops at the level where a singular pair of pure noise would begin to pay for itself.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from ..._progress import OnStep
-from .._factored_measurements import AbstractFactored
 from .._low_rank_matrix import LowRankMatrix, leading_singular_triples
-from .._scale import safe_norm
+from .._machine import Stop
 from .._step_limits import StepLimits
-from .._tell import tell
+from ..factored import AbstractFactored
 from ._gauss_newton import gauss_newton
 from ._growth import grown
 
@@ -51,133 +47,157 @@ _PROBES = 4
 _POOL = 8
 # Singular values below this fraction of t are dropped.
 _NEGLIGIBLE = 1e-3
-# How much wider than any rank that can be determined the start is.
-WIDER = 3
+# How much wider than any rank that can be determined the start is, and how wide at least.
+_WIDER, _LEAST_WIDE = 3, 10
 
 
 class PathEnd(NamedTuple):
     """Where the path ended: the matrix, ||A(X) - y|| / ||y||, steps and inner steps taken, history."""
 
     X: LowRankMatrix
-    residual: Array
-    steps: Array
-    inner_steps: Array
-    history: Array
+    residual: Any
+    steps: Any
+    inner_steps: Any
+    history: Any
 
 
 class _State(NamedTuple):
     X: LowRankMatrix
-    probes: Array  # guess of the residual's leading right singular vectors
-    R: Array
-    t: Array
-    ending: Array
-    solved: Array  # whether the last inner solve reached its accuracy
-    steps: Array
-    inner_steps: Array
-    residual: Array
+    probes: Any  # guess of the residual's leading right singular vectors
+    R: Any
+    t: Any
+    ending: Any
+    solved: Any  # whether the last inner solve reached its accuracy
+    steps: Any
+    inner_steps: Any
+    residual: Any
     best: LowRankMatrix
-    least: Array
-    stalled: Array
-    done: Array
-    history: Array
+    least: Any
+    stalled: Any
+    done: Any
+    history: Any
 
 
-@eqx.filter_jit
+class PathSettings(NamedTuple):
+    """What a path needs to know beside the data.
+
+    * `q`: 2 / depth.
+    * `rank_limit`: the largest rank that the measurements can determine.
+    * `eps`: the resolution of the data's type.
+    * `limits`: of steps, and of conjugate gradients in each.
+    * `on_step`: is told of each step.
+    * `stop`: ends it early with the best so far; on the host only.
+    """
+
+    q: float
+    rank_limit: int
+    eps: float
+    limits: StepLimits
+    on_step: OnStep | None = None
+    stop: Stop | None = None
+
+
+def start_width(shape: tuple[int, int], rank_limit: int) -> int:
+    """How many directions a path starts with."""
+    return min(max(_WIDER * rank_limit, _LEAST_WIDE), *shape)
+
+
 def homotopy(
     F: AbstractFactored,
-    y: Float[Array, " N"],
-    shape: tuple[int, int],
-    power: Float[Array, ""],
-    depth: int,
-    rank_limit: int,
+    y: Any,
     key: PRNGKeyArray,
-    limits: StepLimits,
+    settings: PathSettings,
     *,
-    floor: Float[Array, ""] | None = None,
-    watch: tuple[AbstractFactored, Float[Array, " K"]] | None = None,
-    on_step: OnStep | None = None,
+    floor: Any = None,
+    watch: tuple[AbstractFactored, Any] | None = None,
 ) -> PathEnd:
-    """The path from a spectral start; `power` is p.
+    """The path from a spectral start.
 
     It ends at round-off; at `floor` (in the units of the matrix) if t gets there; or where the error
     on the measurements to `watch`, which are not fitted, has long passed its least value, and then the
-    matrix of that least error is returned. `on_step` is told of each step.
+    matrix of that least error is returned.
     """
-    m, n = shape
-    q = 2 / depth
-    dtype = y.dtype
-    wide = min(WIDER * rank_limit, m, n)
-    scale = safe_norm(y) / jnp.sqrt(power)
-    scale = jnp.where(scale > 0, scale, 1.0)
-    target = F.arranged(y / scale)
+    machine, xp = F.machine, F.machine.xp
+    n = F.shape[1]
+    q, rank_limit, limits = settings.q, settings.rank_limit, settings.limits
+    target = F.arranged(y)
+    dtype = target.dtype
+    wide = start_width(F.shape, rank_limit)
+    largest = xp.max(xp.abs(target))
+    largest = xp.where(largest > 0, largest, 1.0)
+    norm = largest * xp.linalg.norm(
+        target / largest
+    )  # squares of data may not be numbers of its type
+    scale = norm / xp.sqrt(F.power)
+    scale = xp.where(scale > 0, scale, 1.0)
+    target = target / scale
     # All at once: XLA on a CPU may hang on loops that do not depend on each other (decision 3).
-    random = jax.random.normal(key, (n, wide + (1 + _POOL) * _PROBES), dtype)
+    random = machine.normal(key, (n, wide + (1 + _POOL) * _PROBES), dtype)
     begin, probes = random[:, :wide], random[:, wide:].reshape(n, 1 + _POOL, _PROBES)
     X = leading_singular_triples(F, target, begin, sweeps=5)
-    X = X._replace(s=X.s / jnp.linalg.norm(X.s))
-    t = (q / (_START * jnp.sum(X.s**q))) ** (1 / (2 - q))
-    inf = jnp.asarray(jnp.inf, dtype)
+    X = X._replace(s=X.s / xp.linalg.norm(X.s))
+    t = (q / (_START * xp.sum(X.s**q))) ** (1 / (2 - q))
+    inf = xp.asarray(xp.inf, dtype)
     state = _State(
         X=X,
         probes=probes[:, _POOL, :n],
         R=-target,
         t=t,
-        ending=jnp.asarray(False),
-        solved=jnp.asarray(True),
-        steps=jnp.asarray(0),
-        inner_steps=jnp.asarray(0),
-        residual=jnp.asarray(1.0, dtype),
+        ending=xp.asarray(False),
+        solved=xp.asarray(True),
+        steps=machine.integer(0),
+        inner_steps=machine.integer(0),
+        residual=xp.asarray(1.0, dtype),
         best=X,
         least=inf,
-        stalled=jnp.asarray(0),
-        done=jnp.asarray(False),
-        history=jnp.full(limits.outer, jnp.nan, dtype),
+        stalled=machine.integer(0),
+        done=xp.asarray(False),
+        history=xp.full(limits.outer, xp.nan, dtype),
     )
     floor = None if floor is None else floor / scale
     if watch is not None:
-        watch = (watch[0], watch[0].arranged(watch[1] / scale))
-    pool = jnp.swapaxes(probes[:, :_POOL, :n], 0, 1)
-    problem = _Problem(F, target, power, q, rank_limit, pool, floor, watch, limits, on_step)
+        watch = (watch[0], watch[0].arranged(watch[1]) / scale)
+    pool = xp.swapaxes(probes[:, :_POOL, :n], 0, 1)
+    problem = _Problem(F, target, settings, pool, floor, watch)
 
-    def too_wide(state: _State) -> Array:
-        return _live(state) > rank_limit
+    def too_wide(state: _State) -> Any:
+        return xp.sum(state.X.s > _NEGLIGIBLE * state.t) > rank_limit
 
     if wide > rank_limit:
-        state = jax.lax.while_loop(
+        state = machine.loop(
             lambda state: ~state.done & too_wide(state) & (state.steps < limits.outer // 4),
             lambda state: problem.step(state, growing=False),
             state,
+            settings.stop,
         )
-        X = jax.tree.map(lambda x: x[..., :rank_limit], state.X)
-        state = state._replace(X=X, best=X, least=inf, stalled=jnp.asarray(0))
-    state = jax.lax.while_loop(
+        X = state.X.leading(rank_limit)
+        state = state._replace(X=X, best=X, least=inf, stalled=machine.integer(0))
+    state = machine.loop(
         lambda state: ~state.done & (state.steps < limits.outer),
         lambda state: problem.step(state, growing=True),
         state,
+        settings.stop,
     )
     best = state.best._replace(s=state.best.s * scale)
     return PathEnd(best, state.least, state.steps, state.inner_steps, state.history)
 
 
-class _Problem(eqx.Module):
+class _Problem(NamedTuple):
     """What a step needs to know and does not change."""
 
     F: AbstractFactored
-    target: Array
-    power: Array
-    q: float
-    rank_limit: int
-    pool: Array  # fresh probes, (_POOL, n, probes)
-    floor: Array | None
-    watch: tuple[AbstractFactored, Array] | None
-    limits: StepLimits
-    on_step: OnStep | None
+    target: Any
+    settings: PathSettings
+    pool: Any  # fresh probes, (_POOL, n, probes)
+    floor: Any
+    watch: tuple[AbstractFactored, Any] | None
 
     def step(self, state: _State, growing: bool) -> _State:
         """One Gauss-Newton step at the present t, then the next t."""
-        F, q = self.F, self.q
-        eps = float(jnp.finfo(state.t.dtype).eps)
-        weight = self.power * state.t ** (2 - q)
+        F, machine, xp = self.F, self.F.machine, self.F.machine.xp
+        q, rank_limit, eps = self.settings.q, self.settings.rank_limit, self.settings.eps
+        limits = self.settings.limits
+        weight = F.power * state.t ** (2 - q)
         X, probes = state.X, state.probes
         if growing:
             X, probes = grown(
@@ -188,65 +208,62 @@ class _Problem(eqx.Module):
                 self.pool[state.steps % _POOL],
                 weight=weight,
                 q=q,
-                rank_limit=self.rank_limit,
+                rank_limit=rank_limit,
                 allowed=state.solved,
             )
-        s = jnp.where(X.s > _NEGLIGIBLE * state.t, X.s, 0.0)
-        live = s > 0
-        ridge = weight * jnp.where(live, jnp.where(live, s, 1.0) ** (q - 1), 0.0)
-        accuracy = jnp.where(state.ending, _INNER_END, _INNER)
+        s = xp.where(X.s > _NEGLIGIBLE * state.t, X.s, 0.0)
+        X = LowRankMatrix(*machine.live(s > 0, X.U, s, X.V))
+        live = X.s > 0
+        ridge = weight * xp.where(live, xp.where(live, X.s, 1.0) ** (q - 1), 0.0)
         moved = gauss_newton(
             F,
             self.target,
-            X._replace(s=s),
+            X,
             ridge,
-            self.power,
-            accuracy,
-            self.limits.inner,
+            xp.where(state.ending, _INNER_END, _INNER),
+            limits.inner,
             blocks=growing,
+            eps=eps,
+            stop=self.settings.stop,
         )
         X, R = moved.X, moved.R
-        residual = jnp.linalg.norm(R) / jnp.linalg.norm(self.target)
+        residual = xp.linalg.norm(R) / xp.linalg.norm(self.target)
         error = residual
         if self.watch is not None:
             F_watch, y_watch = self.watch
-            fit = F_watch.apply(X.U * X.s[None], X.V)
-            error = jnp.linalg.norm(fit - y_watch) / jnp.linalg.norm(y_watch)
+            fit = F_watch.apply(X.factors(machine))
+            error = xp.linalg.norm(fit - y_watch) / xp.linalg.norm(y_watch)
         better = error < state.least
-        stalled = jnp.where(error < 0.9 * state.least, 0, state.stalled + 1)
+        stalled = xp.where(error < 0.9 * state.least, 0, state.stalled + 1)
         # Round-off is reached when nothing is gained any more.
         done = (residual < eps ** (2 / 3)) & (stalled > 5)
         done |= (residual < eps ** (3 / 4)) & (residual > 0.5 * state.least)
         # At the largest rank that can be determined and still not there: there is no such matrix.
         if growing and self.floor is None:
-            done |= (stalled > 16) & (jnp.sum(X.s > 0) >= self.rank_limit)
+            done |= (stalled > 16) & (xp.sum(X.s > 0) >= rank_limit)
         if self.watch is not None:
             done |= (stalled > 10) & (error > 1.2 * state.least)
-        determined = jnp.sum(X.s > _NEGLIGIBLE * state.t) <= self.rank_limit
-        falling = state.t / jnp.where(determined, _BRISK, _CAREFUL)
+        determined = xp.sum(X.s > _NEGLIGIBLE * state.t) <= rank_limit
+        falling = state.t / xp.where(determined, _BRISK, _CAREFUL)
         ending = (residual < falling) & (moved.fraction > 0.1) & determined
-        t = jnp.where(ending, residual, falling)
+        t = xp.where(ending, residual, falling)
         if self.floor is not None:
-            t = jnp.maximum(t, self.floor)
-            done |= (state.t <= self.floor) & (jnp.abs(residual - state.residual) < 1e-3 * residual)
-        tell(self.on_step, state.steps, residual, self.limits.outer)
+            t = xp.maximum(t, self.floor)
+            done |= (state.t <= self.floor) & (xp.abs(residual - state.residual) < 1e-3 * residual)
+        machine.tell(self.settings.on_step, state.steps, residual, limits.outer)
         return _State(
             X=X,
             probes=probes,
             R=R,
             t=t,
             ending=ending,
-            solved=moved.inner_steps < self.limits.inner,
+            solved=moved.inner_steps < limits.inner,
             steps=state.steps + 1,
             inner_steps=state.inner_steps + moved.inner_steps,
             residual=residual,
-            best=jax.tree.map(lambda new, old: jnp.where(better, new, old), X, state.best),
-            least=jnp.minimum(error, state.least),
+            best=machine.chosen(better, X, state.best),
+            least=xp.minimum(error, state.least),
             stalled=stalled,
-            done=done | ~jnp.isfinite(residual),
-            history=state.history.at[state.steps].set(residual),
+            done=done | ~xp.isfinite(residual),
+            history=machine.put(state.history, state.steps, residual),
         )
-
-
-def _live(state: _State) -> Array:
-    return jnp.sum(state.X.s > _NEGLIGIBLE * state.t)

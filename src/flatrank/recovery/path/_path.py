@@ -1,23 +1,26 @@
 """The method `Path`: weight decay of depth three and more, exact or by least squares."""
 
+from typing import Any, NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ..._checks import positive_integer
-from ...measurements import AbstractMeasurements
-from ...network import DeepLinear
+from ..._threads import one_blas_thread
+from ...measurements import AbstractMeasurements, EntryMeasurements
+from ...network import DeepLinear, balanced_layers
 from ...penalties import WeightDecay
 from .._degrees_of_freedom import determined_rank
-from .._factored_measurements import factored
 from .._low_rank_matrix import LowRankMatrix
+from .._machine import HOST
 from .._method import AbstractMethod, Problem
-from .._scale import power_of, safe_norm
 from .._solution import Result, Solution, solution, where
 from .._step_limits import StepLimits
-from ._homotopy import WIDER, PathEnd, homotopy
-from ._least_squares import fit_above_noise
+from ..factored import AbstractFactored, factored, machine_for
+from ._homotopy import PathEnd, PathSettings, homotopy, start_width
+from ._least_squares import Fit, fit_above_noise
 from ._noise_level import estimated_noise
 
 
@@ -27,6 +30,9 @@ class Path(AbstractMethod):
     It finds the rank by itself and reaches the information limit and condition numbers of 1e5 and more.
     Where it finds no matrix whose rank the measurements determine, it says so (`Result.step_limit`) and
     does not look for another interpolator: `Auto` does.
+
+    On CPUs it works in NumPy and machine code (Numba), in float64, and begins at once; on accelerators
+    and under `jit` and `vmap` it is compiled by XLA.
 
     * `max_steps`: values of the penalty, one Gauss-Newton step each (400; most problems take 50 to 150).
     * `max_inner_steps`: conjugate gradients in each of them (3000).
@@ -69,74 +75,50 @@ class Path(AbstractMethod):
 
     def solve(self, problem: Problem) -> Solution:
         """An interpolator whose rank the measurements determine; with noise, least squares at a rank."""
-        return self._interpolator(problem) if problem.noise is None else self._fit(problem)
+        # Lines of entries are many small blocks, which OpenBLAS's threads would only disturb.
+        small = isinstance(problem.A, EntryMeasurements)
+        return (one_blas_thread(self._solve) if small else self._solve)(problem)
 
     def noise_level(
         self, A: AbstractMeasurements, y: Array, depth: int, width: int | None, key: PRNGKeyArray
-    ) -> Array:
+    ) -> float:
         """The standard deviation of the error in y, estimated on measurements that are held out."""
-        return estimated_noise(A, y, depth, width, key, self._limits)
+        settings = self._settings(depth, determined_rank(A, width), y, None)
+        return estimated_noise(A, y, key, settings, width)
 
-    @property
-    def _limits(self) -> StepLimits:
-        return StepLimits(self.max_steps, self.max_inner_steps)
+    def _settings(self, depth: int, limit: int, y: Array, on_step: Any) -> PathSettings:
+        limits = StepLimits(self.max_steps, self.max_inner_steps)
+        return PathSettings(2 / depth, limit, float(jnp.finfo(y.dtype).eps), limits, on_step)
 
-    def _interpolator(self, problem: Problem) -> Solution:
-        A, y, depth = problem.A, problem.y, problem.depth
+    def _solve(self, problem: Problem) -> Solution:
+        A, y, noise = problem.A, problem.y, problem.noise
+        # The path begins at random directions, always the same ones without a key.
+        key = jax.random.key(0) if problem.key is None else problem.key
+        machine = machine_for(A, y, noise, key)
         limit = determined_rank(A, problem.width)
-        F = factored(A, WIDER * limit)
-        power, key = power_of(A, y), _key(problem)
-        end = homotopy(
-            F, y, A.shape, power, depth, limit, key, self._limits, on_step=problem.on_step
-        )
-        X = _zero_of_zeros(end.X, y)
-        network, residual = _network(problem, X, limit)
-        rank = jnp.sum(X.s > 0)
-        m, n = A.shape
-        # As many numbers as measurements would fit anything, unless every entry is measured.
-        determined = (rank * (m + n - rank) < A.count) | (A.count >= m * n)
-        found = (residual <= problem.tolerance) & determined
-        result = where(found, Result.low_rank, Result.step_limit)
-        result = where(jnp.isfinite(end.residual), result, Result.not_finite)
-        result = where(jnp.any(y != 0), result, Result.converged)
-        return self._solution(problem, network, result, residual, rank, end)
-
-    def _fit(self, problem: Problem) -> Solution:
-        A, y, depth, noise = problem.A, problem.y, problem.depth, problem.noise
-        assert noise is not None
-        limit = determined_rank(A, problem.width)
-        F = factored(A, WIDER * limit)
-        power, key = power_of(A, y), _key(problem)
-        fit = fit_above_noise(
-            F, y, A.shape, power, depth, limit, key, noise, self._limits, problem.on_step
-        )
-        X = _zero_of_zeros(fit.X, y)
-        network, residual = _network(problem, X, limit)
-        m, n = A.shape
-        freedom = jnp.maximum(A.count - fit.rank * (m + n - fit.rank), 1).astype(y.dtype)
-        explained = fit.square <= 4 * noise**2 * freedom
-        result = where(explained, Result.converged, Result.noise_not_reached)
-        result = where(fit.rank == 0, Result.collapsed, result)
-        result = where(jnp.isfinite(fit.square), result, Result.not_finite)
-        return self._solution(problem, network, result, residual, jnp.sum(X.s > 0), fit.path)
-
-    def _solution(
-        self,
-        problem: Problem,
-        network: DeepLinear,
-        result: Result,
-        residual: Array,
-        rank: Array,
-        end: PathEnd,
-    ) -> Solution:
+        settings = self._settings(problem.depth, limit, y, problem.on_step)
+        F = factored(A, start_width(A.shape, limit), machine, y.dtype)
+        values = machine.xp.asarray(y)
+        if noise is None:
+            end = machine.run(homotopy, F, values, key, settings)
+            found = _outcome(F, problem, end.X, end)
+            result = _interpolator_result(problem, found)
+        else:
+            # On the host in float64, whatever the type of the data.
+            sigma = float(noise) if machine is HOST else noise
+            fit = machine.run(fit_above_noise, F, values, key, sigma, settings)
+            found = _outcome(F, problem, fit.X, fit.path)
+            result = _fit_result(problem, found, fit, sigma)
+        end = found.end
         return solution(
-            problem.A,
-            network,
+            A,
+            found.network,
             result=result,
             method=self,
             bias=problem.penalty,
-            residual=residual,
-            rank=rank,
+            residual=found.residual,
+            penalty=found.penalty,
+            rank=found.rank,
             noise=problem.noise,
             outer_steps=end.steps,
             inner_steps=end.inner_steps,
@@ -144,20 +126,52 @@ class Path(AbstractMethod):
         )
 
 
-def _key(problem: Problem) -> PRNGKeyArray:
-    """The path begins at random directions, always the same ones without a key."""
-    return jax.random.key(0) if problem.key is None else problem.key
+class _Outcome(NamedTuple):
+    """What became of a path: the balanced network of its matrix, and numbers of it."""
+
+    network: DeepLinear
+    residual: Any  # ||A(X) - y|| / ||y||
+    penalty: Any
+    rank: Any
+    end: PathEnd
 
 
-def _zero_of_zeros(X: LowRankMatrix, y: Array) -> LowRankMatrix:
-    """The matrix, or zero where y is: the path of measurements that are all zero is NaN."""
-    return jax.tree.map(lambda x: jnp.where(jnp.any(y != 0), x, 0.0), X)
+def _outcome(F: AbstractFactored, problem: Problem, X: LowRankMatrix, end: PathEnd) -> _Outcome:
+    A, y, depth, xp = problem.A, problem.y, problem.depth, F.machine.xp
+    # The path of measurements that are all zero is NaN.
+    zero = xp.all(xp.asarray(y) == 0)
+    U, s, V = (xp.where(zero, 0.0, part).astype(y.dtype) for part in X)
+    width = problem.width or determined_rank(A, None)
+    network = DeepLinear(
+        tuple(jnp.asarray(layer) for layer in balanced_layers(xp, U, s, V.T, depth, width))
+    )
+    target = F.arranged(xp.asarray(y))
+    largest = xp.max(xp.abs(target))
+    largest = xp.where(largest > 0, largest, 1.0)
+    difference = F.apply(LowRankMatrix(U, s, V).factors(F.machine)) - target
+    # Squares of data may not be numbers of its type.
+    size = xp.linalg.norm(target / largest)
+    residual = xp.linalg.norm(difference / largest) / xp.where(size > 0, size, 1.0)
+    return _Outcome(network, residual, depth * xp.sum(s ** (2 / depth)), xp.sum(s > 0), end)
 
 
-def _network(problem: Problem, X: LowRankMatrix, limit: int) -> tuple[DeepLinear, Array]:
-    """The balanced network of the matrix and its relative residual."""
-    A, y = problem.A, problem.y
-    width = problem.width or limit
-    network = DeepLinear.from_svd(X.U, X.s, X.V.T, problem.depth, width)
-    size = safe_norm(y)
-    return network, safe_norm(A.apply_network(network) - y) / jnp.where(size > 0, size, 1.0)
+def _interpolator_result(problem: Problem, found: _Outcome) -> Result:
+    m, n = problem.A.shape
+    count, rank = problem.A.count, found.rank
+    # As many numbers as measurements would fit anything, unless every entry is measured.
+    determined = (rank * (m + n - rank) < count) | (count >= m * n)
+    result = where(
+        (found.residual <= problem.tolerance) & determined, Result.low_rank, Result.step_limit
+    )
+    result = where(found.end.residual < jnp.inf, result, Result.not_finite)
+    return where(rank > 0, result, where(found.penalty == 0, Result.converged, result))
+
+
+def _fit_result(problem: Problem, found: _Outcome, fit: Fit, noise: Any) -> Result:
+    m, n = problem.A.shape
+    square, rank = fit.square, fit.rank
+    freedom = (problem.A.count - rank * (m + n - rank)).clip(1).astype(square.dtype)
+    explained = square <= 4 * noise**2 * freedom
+    result = where(explained, Result.converged, Result.noise_not_reached)
+    result = where(rank == 0, Result.collapsed, result)
+    return where(square < jnp.inf, result, Result.not_finite)
