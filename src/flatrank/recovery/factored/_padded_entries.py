@@ -36,7 +36,7 @@ class _Lines(eqx.Module):
         return jnp.pad(there.ravel(), (0, 1))[self.same]
 
 
-class PaddedEntries(AbstractFactored):
+class PaddedEntries(eqx.Module, AbstractFactored):
     """Missing entries under XLA, padded to the fullest line; residuals are laid out by rows, (m, d)."""
 
     rows: _Lines

@@ -12,7 +12,7 @@ from ...network import DeepLinear
 from ._base import AbstractFactored, Derivative
 
 
-class Factored(AbstractFactored):
+class Factored(eqx.Module, AbstractFactored):
     """Any ensemble; residuals are as the measurements are."""
 
     A: AbstractMeasurements
