@@ -12,6 +12,7 @@ from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
 from ..penalties import AbstractPenalty
 from ._method import AbstractMethod
+from .determined import Determined, nothing_known
 
 
 class Result(eqx.Enumeration):
@@ -22,8 +23,22 @@ class Result(eqx.Enumeration):
         "`strength` ask."
     )
     low_rank = (
-        "Converged: a matrix of the rank in `solution.rank`, which fewer numbers describe than there "
-        "are measurements, meets them to round-off."
+        "Converged: a matrix of the rank in `solution.rank` meets the measurements to round-off; "
+        "locally it is the only one of its rank, and more measurements agree than are needed for it."
+    )
+    partly_determined = (
+        "A matrix of the rank in `solution.rank` meets the measurements, but they leave a part of it "
+        "free: `solution.determined` says which. The rest is determined. Take more measurements of "
+        "the lines that it names."
+    )
+    one_of_several = (
+        "A matrix of the rank in `solution.rank` meets the measurements, but nothing confirms a part of "
+        "it: another matrix of the rank may meet them as well. `solution.determined` says which part is "
+        "confirmed. Take more measurements."
+    )
+    undecided = (
+        "A matrix of the rank in `solution.rank` meets the measurements, but whether they determine it "
+        "was not decided within the step limits."
     )
     undetermined = (
         "The measurements are met by a network of locally least penalty, but its matrix takes more "
@@ -68,6 +83,7 @@ class Solution(eqx.Module):
     * `residual`: ||A(W) - y|| / ||y||, no units; 0 where y is zero.
     * `penalty`: the value of the penalty at the network, in the units of the penalty.
     * `rank`: the exact rank that was identified, an integer; 0: none was, the matrix may have any.
+    * `determined`: a `Determined`: whether the measurements determine the matrix, and which entries.
     * `gap`: how far the penalty is at most above the least one, relative to it; NaN: not known.
     * `strength`: the penalty's strength in loss + strength * penalty; NaN where it was let go to zero
       (interpolation, and least squares at a rank).
@@ -86,6 +102,7 @@ class Solution(eqx.Module):
     residual: Float[Array, ""]
     penalty: Float[Array, ""]
     rank: Int[Array, ""]
+    determined: Determined
     gap: Float[Array, ""]
     strength: Float[Array, ""]
     noise: Float[Array, ""]
@@ -131,6 +148,7 @@ def solution(
     residual: Any,
     penalty: Any = None,
     rank: Any = 0,
+    determined: Determined | None = None,
     gap: Any = jnp.nan,
     strength: Any = jnp.nan,
     noise: Any = None,
@@ -152,6 +170,7 @@ def solution(
         residual=jnp.asarray(residual, dtype),
         penalty=bias(network, A) if penalty is None else jnp.asarray(penalty, dtype),
         rank=jnp.asarray(rank),
+        determined=nothing_known(*network.shape) if determined is None else determined,
         gap=gap,
         strength=strength,
         noise=jnp.asarray(jnp.nan if noise is None else noise, dtype),

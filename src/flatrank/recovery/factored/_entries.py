@@ -21,8 +21,10 @@ from ._base import AbstractFactored, Derivative, NormalEquations
 _PART = 100_000
 # Every part has an array for sums over the other axis; so many are cheap beside the entries.
 _MOST_PARTS = 8
-# What is added to the diagonal of a scaled Gram matrix: what float64 sums can tell from zero.
-_SLACK = 4e3 * float(np.finfo(float).eps)
+# What is added to the diagonal of a scaled Gram matrix: what sums of each type can tell from zero. A line
+# with fewer entries than the rank has directions that none of them sees, in which an inverse multiplies
+# the rounding of the inner solves by 1/slack: 1e-12 spoils the matrix, and 1e-6 costs no iterations.
+_SLACK = {np.float64: 1e-12, np.float32: 1e-6}
 
 
 class _Lines(NamedTuple):
@@ -109,7 +111,7 @@ class HostEntries(AbstractFactored):
 
     def inverse_blocks(self, Z: np.ndarray, ridge: np.ndarray) -> np.ndarray:
         """From the Gram matrix of the other side's rows that each line meets."""
-        return self._inverse_grams(Z, ridge, Z.shape[1], float)
+        return self._inverse_grams(Z, ridge, Z.shape[1], np.float64)
 
     def _inverse_grams(
         self, Z: np.ndarray, ridge: np.ndarray, width: int, dtype: Any
@@ -121,7 +123,7 @@ class HostEntries(AbstractFactored):
         found = np.zeros((m + n, width, width), dtype)
         for lines, other, blocks in ((self.rows, Q, found[:m]), (self.columns, P, found[m:])):
             self._in_parts(
-                lambda part: inverse_grams(part, lines[:2], other, ridge, _SLACK, blocks),  # noqa: B023
+                lambda part: inverse_grams(part, lines[:2], other, ridge, _SLACK[dtype], blocks),  # noqa: B023
                 lines,
             )
         return found

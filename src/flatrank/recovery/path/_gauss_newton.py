@@ -2,10 +2,10 @@
 
 from typing import Any, NamedTuple
 
+from .._conjugate_gradients import conjugate_gradients
 from .._low_rank_matrix import LowRankMatrix, low_rank_product
 from .._machine import Stop
 from ..factored import AbstractFactored
-from ._conjugate_gradients import conjugate_gradients
 
 
 class Moved(NamedTuple):

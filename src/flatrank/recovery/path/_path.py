@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ..._checks import positive_integer
+from ..._checks import is_traced, positive_integer
 from ..._threads import one_blas_thread
 from ...measurements import AbstractMeasurements, EntryMeasurements
 from ...network import DeepLinear, balanced_layers
@@ -18,10 +18,14 @@ from .._machine import HOST
 from .._method import AbstractMethod, Problem
 from .._solution import Result, Solution, solution, where
 from .._step_limits import StepLimits
+from ..determined import Determinacy, Determined, nothing_known, tested
 from ..factored import AbstractFactored, factored, machine_for
 from ._homotopy import PathEnd, PathSettings, homotopy, start_width
 from ._least_squares import Fit, fit_above_noise
 from ._noise_level import estimated_noise
+
+# Conjugate gradients in a round of the test of determinacy.
+_TEST_STEPS = 500
 
 
 class Path(AbstractMethod):
@@ -102,13 +106,16 @@ class Path(AbstractMethod):
         if noise is None:
             end = machine.run(homotopy, F, values, key, settings)
             found = _outcome(F, problem, end.X, end)
-            result = _interpolator_result(problem, found)
+            met = (found.residual <= problem.tolerance) & (found.rank > 0)
+            determined = self._determined(problem, F, end.X, met, key)
+            result = _interpolator_result(met, found, determined)
         else:
             # On the host in float64, whatever the type of the data.
             sigma = float(noise) if machine is HOST else noise
             fit = machine.run(fit_above_noise, F, values, key, sigma, settings)
             found = _outcome(F, problem, fit.X, fit.path)
-            result = _fit_result(problem, found, fit, sigma)
+            determined = self._determined(problem, F, fit.X, found.rank > 0, key)
+            result = _fit_result(problem, found, fit, sigma, determined)
         end = found.end
         return solution(
             A,
@@ -119,11 +126,21 @@ class Path(AbstractMethod):
             residual=found.residual,
             penalty=found.penalty,
             rank=found.rank,
+            determined=determined,
             noise=problem.noise,
             outer_steps=end.steps,
             inner_steps=end.inner_steps,
             residual_history=end.history,
         )
+
+    def _determined(
+        self, problem: Problem, F: AbstractFactored, X: LowRankMatrix, worth: Any, key: PRNGKeyArray
+    ) -> Determined:
+        """The test at the matrix found, or that nothing is known where there is none."""
+        if not is_traced(worth) and not worth:
+            return nothing_known(*F.shape)
+        key = jax.random.fold_in(key, 1)
+        return tested(problem.A, F, X, key, min(self.max_inner_steps, _TEST_STEPS))
 
 
 class _Outcome(NamedTuple):
@@ -155,23 +172,32 @@ def _outcome(F: AbstractFactored, problem: Problem, X: LowRankMatrix, end: PathE
     return _Outcome(network, residual, depth * xp.sum(s ** (2 / depth)), xp.sum(s > 0), end)
 
 
-def _interpolator_result(problem: Problem, found: _Outcome) -> Result:
-    m, n = problem.A.shape
-    count, rank = problem.A.count, found.rank
-    # As many numbers as measurements would fit anything, unless every entry is measured.
-    determined = (rank * (m + n - rank) < count) | (count >= m * n)
-    result = where(
-        (found.residual <= problem.tolerance) & determined, Result.low_rank, Result.step_limit
-    )
+def _interpolator_result(met: Any, found: _Outcome, determined: Determined) -> Result:
+    result = where(met, _judged(determined, Result.low_rank), Result.step_limit)
     result = where(found.end.residual < jnp.inf, result, Result.not_finite)
-    return where(rank > 0, result, where(found.penalty == 0, Result.converged, result))
+    # All measurements are zero, and so is the matrix of least penalty.
+    return where((found.rank == 0) & (found.residual == 0), Result.converged, result)
 
 
-def _fit_result(problem: Problem, found: _Outcome, fit: Fit, noise: Any) -> Result:
+def _fit_result(
+    problem: Problem, found: _Outcome, fit: Fit, noise: Any, determined: Determined
+) -> Result:
     m, n = problem.A.shape
     square, rank = fit.square, fit.rank
     freedom = (problem.A.count - rank * (m + n - rank)).clip(1).astype(square.dtype)
     explained = square <= 4 * noise**2 * freedom
-    result = where(explained, Result.converged, Result.noise_not_reached)
+    result = where(explained, _judged(determined, Result.converged), Result.noise_not_reached)
     result = where(rank == 0, Result.collapsed, result)
     return where(square < jnp.inf, result, Result.not_finite)
+
+
+def _judged(determined: Determined, yes: Result) -> Result:
+    """The result of a matrix that meets its measurements."""
+    result = Result.undecided
+    for status, what in (
+        (Determinacy.yes, yes),
+        (Determinacy.partly, Result.partly_determined),
+        (Determinacy.one_of_several, Result.one_of_several),
+    ):
+        result = where(determined.status == status, what, result)
+    return result

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from .._machine import Machine, Stop
-from ..factored import NormalEquations
+from ._machine import Machine, Stop
+from .factored import NormalEquations
 
 
 def conjugate_gradients(

@@ -1,0 +1,138 @@
+"""The answer: which entries of a matrix of its rank the measurements determine."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from ..._checks import as_index, require_memory
+
+# An entry is determined if the move that no measurement sees leaves it where it is, up to this part of
+# what a random move does. Moves are known to 1e-7; those of entries that are free are of order one.
+STILL = 1e-5
+
+
+class Determinacy(eqx.Enumeration):
+    """Whether the measurements determine a matrix of its rank; the members are sentences."""
+
+    yes = (
+        "The measurements determine the matrix: locally it is the only one of its rank that meets "
+        "them, and they confirm it: it does not hang on any single one of them."
+    )
+    partly = (
+        "A part of the matrix is not determined: it can move without a change of the rank or of "
+        "anything that was measured."
+    )
+    one_of_several = (
+        "Locally the matrix is the only one of its rank that meets the measurements, but nothing "
+        "confirms a part of it: another matrix of the rank may meet them as well."
+    )
+    undecided = "Whether the measurements determine the matrix was not decided."
+
+
+class Move(NamedTuple):
+    """A move U B^T + A V^T of a matrix: `U` (m, k), `V` (n, k) orthonormal, `A` (m, k), `B` (n, k)."""
+
+    U: Any
+    V: Any
+    A: Any
+    B: Any
+
+
+class Determined(eqx.Module):
+    """Which entries of a matrix of its rank the measurements determine.
+
+    An entry is determined if no move of the matrix that keeps its rank and its measurements moves it.
+    That is tested at the matrix found, with random moves: it decides with probability one, says that
+    the matrix is locally the only one, and is no proof. An entry that a measurement supports that
+    nothing else confirms is not called determined.
+
+    * `status`: a member of `Determinacy`: `yes`, `partly`, `one_of_several` or `undecided`.
+    * `move`: a random move that no measurement sees, zero where everything is determined.
+    """
+
+    status: Determinacy
+    move: Move
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape of the matrix."""
+        return self.move.A.shape[0], self.move.B.shape[0]
+
+    def entries(self, rows: Any, columns: Any) -> Bool[np.ndarray, " N"]:
+        """Whether each of N entries is determined, by its row and column; all False if undecided.
+
+        Raises TypeError or ValueError for what are no indices of this matrix. Not for use under `jit`.
+        """
+        m, n = self.shape
+        i, j = np.asarray(as_index(rows, "rows", m)), np.asarray(as_index(columns, "columns", n))
+        if len(i) != len(j):
+            raise ValueError(
+                f"`rows` and `columns` have lengths {len(i)} and {len(j)}: pass a pair for each entry."
+            )
+        return self._still(i, j, lambda a, b: np.einsum("ek,ek->e", a, b), np.hypot)
+
+    def table(self) -> Bool[np.ndarray, "m n"]:
+        """Whether each entry is determined, as a matrix; all False if undecided.
+
+        Raises MemoryError where it would not fit. Not for use under `jit`.
+        """
+        m, n = self.shape
+        require_memory(20 * m * n, f"a table of {m} x {n} entries", "ask `entries` for some of them")
+        lines = np.arange(m), np.arange(n)
+        return self._still(*lines, lambda a, b: a @ b.T, np.hypot.outer)
+
+    def _still(self, i: Any, j: Any, product: Any, joined: Any) -> np.ndarray:
+        U, V, A, B = (np.asarray(part, float) for part in self.move)
+        sizes = joined(np.linalg.norm(U, axis=1)[i], np.linalg.norm(V, axis=1)[j])
+        if self.status in (Determinacy.yes, Determinacy.undecided):
+            return np.full(sizes.shape if sizes.ndim > 1 else i.shape, self.status == Determinacy.yes)
+        return np.abs(product(U[i], B[j]) + product(A[i], V[j])) <= STILL * sizes
+
+    @property
+    def rows(self) -> Bool[np.ndarray, " m"]:
+        """Whether each row is in the block of rows and columns that is determined throughout.
+
+        The block is what is left when the line with the largest part of free entries is taken away,
+        again and again: an invented row costs that row, and no column.
+        """
+        return self._block()[0]
+
+    @property
+    def columns(self) -> Bool[np.ndarray, " n"]:
+        """Whether each column is in the block of rows and columns that is determined throughout."""
+        return self._block()[1]
+
+    def _block(self) -> tuple[np.ndarray, np.ndarray]:
+        m, n = self.shape
+        if self.status in (Determinacy.yes, Determinacy.undecided):
+            return tuple(np.full(size, self.status == Determinacy.yes) for size in (m, n))  # type: ignore
+        free = ~self.table()
+        kept = np.ones(m, bool), np.ones(n, bool)
+        counts = free.sum(1), free.sum(0)
+        while counts[0].any():
+            parts = [counts[0] / max(kept[1].sum(), 1), counts[1] / max(kept[0].sum(), 1)]
+            axis = int(parts[1].max() > parts[0].max())
+            line = int(parts[axis].argmax())
+            kept[axis][line] = False
+            counts[axis][line] = 0
+            gone = free[line] if axis == 0 else free[:, line]
+            counts[1 - axis][kept[1 - axis] & gone] -= 1
+        return kept
+
+
+def everything(m: int, n: int) -> Determined:
+    """That every entry is determined."""
+    return _without_moves(Determinacy.yes, m, n)
+
+
+def nothing_known(m: int, n: int) -> Determined:
+    """That it was not decided."""
+    return _without_moves(Determinacy.undecided, m, n)
+
+
+def _without_moves(status: Determinacy, m: int, n: int) -> Determined:
+    lines = jnp.asarray(np.zeros((m, 0))), jnp.asarray(np.zeros((n, 0)))
+    return Determined(status, Move(*lines, *lines))

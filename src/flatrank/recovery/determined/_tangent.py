@@ -1,0 +1,81 @@
+"""Tangents of matrices of a rank: what measurements see of them.
+
+At X = U diag(s) V^T the matrices of its rank move by U B^T + A V^T. With orthonormal U and V, instead of
+factors that share s, nothing here depends on the condition number of X.
+"""
+
+from typing import Any, NamedTuple
+
+from .._conjugate_gradients import conjugate_gradients
+from .._low_rank_matrix import LowRankMatrix
+from .._machine import Stop
+from ..factored import AbstractFactored
+
+# Each round of conjugate gradients leaves this much of the error, for entries on the host in float32;
+# rounds go on until a step is smaller than this part of the first.
+_INNER, _SETTLED = 0.03, 1e-7
+_ROUNDS = 40
+
+
+class Projection(NamedTuple):
+    """The least-squares fit of values by tangents: the tangent, what is left, whether it settled."""
+
+    tangent: Any
+    left: Any
+    settled: Any
+
+
+class TangentSpace(NamedTuple):
+    """The tangents of matrices of a rank, as Z = [A; B], (m + n, k), at a matrix."""
+
+    F: AbstractFactored
+    X: LowRankMatrix
+    max_inner_steps: int
+    stop: Stop | None = None
+
+    @property
+    def Z(self) -> Any:
+        """[U; V]; columns that X does not use are zero, and so is their derivative."""
+        xp = self.F.machine.xp
+        alive = xp.where(self.X.s > 0, 1.0, 0.0).astype(self.X.U.dtype)
+        return xp.concatenate([self.X.U, self.X.V]) * alive[None]
+
+    def measured(self, tangent: Any) -> Any:
+        """The measurements of a tangent, in the layout of residuals."""
+        return self.F.linearized(self.Z).product(tangent)
+
+    def projection(self, values: Any) -> Projection:
+        """The fit of values (in the layout of residuals) by tangents."""
+        F, machine, xp = self.F, self.F.machine, self.F.machine.xp
+        Z = self.Z
+        J = F.linearized(Z)
+        equations = F.normal_equations(Z, J, xp.zeros_like(self.X.s), blocks=True)
+
+        def improve(carry: tuple) -> tuple:
+            tangent, left, _, first, rounds = carry
+            step, _ = conjugate_gradients(
+                machine, equations, J.transpose(left), _INNER, self.max_inner_steps, self.stop
+            )
+            # A later step that is no number: there was nothing left to fit.
+            size = xp.linalg.norm(step)
+            step = xp.where(xp.isfinite(size), step, 0.0)
+            first = xp.where(rounds == 0, size, first)
+            size = xp.where(xp.isfinite(size), size, 0.0)
+            return tangent + step, left - J.product(step), size, first, rounds + 1
+
+        begin = (xp.zeros_like(Z), values, *xp.asarray([1.0, 0.0], Z.dtype), machine.integer(0))
+        tangent, left, size, first, _ = machine.loop(
+            lambda carry: (carry[2] > _SETTLED * carry[3]) & (carry[4] < _ROUNDS),
+            improve,
+            begin,
+            self.stop,
+        )
+        return Projection(tangent, left, (size <= _SETTLED * first) & xp.isfinite(first))
+
+    def without_gauge(self, tangent: Any) -> Any:
+        """The same move U B^T + A V^T of the matrix with V^T B = 0: then ||A||^2 + ||B||^2 is its square."""
+        m, _ = self.F.shape
+        U, V = self.Z[:m], self.Z[m:]
+        A, B = tangent[:m], tangent[m:]
+        shift = V.T @ B
+        return self.F.machine.xp.concatenate([A + U @ shift.T, B - V @ shift])

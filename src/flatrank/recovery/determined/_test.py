@@ -1,0 +1,143 @@
+"""The test: what no measurement sees of a random tangent, and which measurements nothing confirms."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int, PRNGKeyArray
+
+from ..._checks import is_traced
+from ...measurements import AbstractMeasurements, EntryMeasurements, IsotropicMeasurements
+from .._low_rank_matrix import LowRankMatrix
+from .._machine import Stop
+from ..factored import AbstractFactored, factored
+from ._determined import STILL, Determinacy, Determined, Move, everything, nothing_known
+from ._redundancy import core
+from ._tangent import Projection, TangentSpace
+
+# A measurement of which less than this is left has leverage one.
+_UNCONFIRMED = 1e-5
+# So many random values; one alone leaves 1e-5 of a measurement by chance in one of 1e5 cases.
+_PROBES = 3
+
+
+def tested(
+    A: AbstractMeasurements,
+    F: AbstractFactored,
+    X: LowRankMatrix,
+    key: PRNGKeyArray,
+    max_inner_steps: int,
+    stop: Stop | None = None,
+) -> Determined:
+    """What the measurements determine of the matrices of the rank of X, which is positive, at X.
+
+    A random tangent comes back from its own measurements unless they are blind to a part of it. What
+    is determined is confirmed if no measurement has leverage one, those aside that complete a line of
+    as many entries as the rank. Where values are traced these cannot be told: with such a line the
+    answer is `undecided`.
+    """
+    (m, n), machine, xp = F.shape, F.machine, F.machine.xp
+    if _sees_every_entry(A):
+        return everything(m, n)
+    X = LowRankMatrix(*machine.live(X.s > 0, X.U, X.s, X.V))
+    space = TangentSpace(F, X, max_inner_steps, stop)
+    keys = jax.random.split(key, 2 + _PROBES)
+    blind = machine.run(_blind_move, space, keys[0])
+    # A matrix of full rank moves as it likes: the problem is linear, and nothing needs to confirm it.
+    full = xp.sum(X.s > 0) == min(m, n)
+    if is_traced(X, F):
+        left = _left(space, _seen(F, A), keys[1])
+        confirmed = xp.all((xp.abs(left.left) > _UNCONFIRMED) | ~_seen(F, A)) & left.settled
+        yes = blind.still & blind.settled & (full | confirmed)
+        return Determined(
+            Determinacy.where(yes, Determinacy.yes, Determinacy.undecided), blind.move
+        )
+    if not blind.settled:
+        return nothing_known(m, n)
+    if blind.still and full:
+        return everything(m, n)
+    unconfirmed = _unconfirmed(A, space, keys[1:-1])
+    if unconfirmed is None:
+        return nothing_known(m, n)
+    if not len(unconfirmed):
+        return everything(m, n) if blind.still else _answer(Determinacy.partly, blind.move)
+    rest = np.setdiff1d(np.arange(A.count), unconfirmed)
+    if len(rest):
+        F_rest = factored(A.part(rest), X.U.shape[1], machine, X.U.dtype)
+        without = machine.run(_blind_move, space._replace(F=F_rest), keys[-1])
+        if not without.settled:
+            return nothing_known(m, n)
+        move = without.move
+    else:
+        move = _random_move(space, keys[-1])
+    return _answer(Determinacy.one_of_several if blind.still else Determinacy.partly, move)
+
+
+class _Blind(NamedTuple):
+    """A move that no measurement sees, whether there is none, and whether that settled."""
+
+    move: Move
+    still: Any
+    settled: Any
+
+
+def _sees_every_entry(A: AbstractMeasurements) -> bool:
+    whole = A.count == A.shape[0] * A.shape[1]
+    return isinstance(A, IsotropicMeasurements) or (isinstance(A, EntryMeasurements) and whole)
+
+
+def _random_move(space: TangentSpace, key: PRNGKeyArray) -> Move:
+    xp, m, Z = space.F.machine.xp, space.F.shape[0], space.Z
+    random = space.F.machine.normal(key, Z.shape, Z.dtype)
+    random = random * xp.where(xp.sum(Z * Z, axis=0) > 0, 1.0, 0.0).astype(Z.dtype)[None]
+    return Move(Z[:m], Z[m:], random[:m], random[m:])
+
+
+def _blind_move(space: TangentSpace, key: PRNGKeyArray) -> _Blind:
+    xp, m = space.F.machine.xp, space.F.shape[0]
+    move = _random_move(space, key)
+    tangent = xp.concatenate([move.A, move.B])
+    fit = space.projection(space.measured(tangent))
+    rest = space.without_gauge(tangent - fit.tangent)
+    still = xp.max(xp.abs(rest)) <= STILL
+    return _Blind(move._replace(A=rest[:m], B=rest[m:]), still, fit.settled)
+
+
+def _seen(F: AbstractFactored, A: AbstractMeasurements) -> Any:
+    """Which places of the layout of residuals have a measurement."""
+    xp = F.machine.xp
+    return F.arranged(xp.ones(A.count)) > 0
+
+
+def _left(space: TangentSpace, seen: Any, key: PRNGKeyArray) -> Projection:
+    """Random values, fitted by tangents: their square is one less the leverage on average."""
+    random = space.F.machine.normal(key, seen.shape, space.X.s.dtype)
+    return space.projection(space.F.machine.xp.where(seen, random, 0.0))
+
+
+def _unconfirmed(
+    A: AbstractMeasurements, space: TangentSpace, keys: PRNGKeyArray
+) -> Int[np.ndarray, " unconfirmed"] | None:
+    """The measurements that nothing confirms and something needs; None if it was not decided."""
+    F, machine = space.F, space.F.machine
+    seen = _seen(F, A)
+    # Places of the layout, in the order of the measurements.
+    places = np.argsort(np.where(seen, F.arranged(machine.xp.arange(1.0, A.count + 1)), np.inf).ravel())
+    places = places[: A.count]
+    rank = int(np.sum(np.asarray(space.X.s) > 0))
+    needed = core(A, rank) if isinstance(A, EntryMeasurements) else np.ones(A.count, bool)
+    if not needed.any():
+        return np.arange(A.count)  # as many entries as the matrix takes numbers: nothing is confirmed
+    for key in keys:
+        if not needed.any():
+            break
+        fit = machine.run(_left, space, seen, key)
+        if not fit.settled:
+            return None
+        needed &= np.abs(np.asarray(fit.left).ravel()[places]) <= _UNCONFIRMED
+    return np.flatnonzero(needed)
+
+
+def _answer(status: Determinacy, move: Move) -> Determined:
+    return Determined(status, Move(*(jnp.asarray(part) for part in move)))
