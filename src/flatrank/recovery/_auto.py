@@ -26,8 +26,8 @@ class Auto(AbstractMethod):
         as_instance(self.lagrangian, Lagrangian, "lagrangian", "pass Lagrangian(), with its limits")
 
     def unfit(self, problem: Problem) -> str | None:
-        """None: every problem fits."""
-        return None
+        """None, but for what none of its methods can do."""
+        return self.lagrangian.unfit(problem) if self.path.unfit(problem) else None
 
     def solve(self, problem: Problem) -> Solution:
         """The solution of the method that was chosen."""

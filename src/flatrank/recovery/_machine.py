@@ -31,6 +31,11 @@ class Stop:
         self.reason = None
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is a deadline."""
+        return self._deadline is not None
+
     def now(self) -> bool:
         """Whether to stop."""
         if self.reason is None and self._deadline is not None and time.monotonic() > self._deadline:

@@ -10,6 +10,7 @@ from .._progress import OnStep
 from ..measurements import AbstractMeasurements
 from ..network import DeepLinear
 from ..penalties import AbstractPenalty
+from ._machine import Stop
 
 if TYPE_CHECKING:
     from ._solution import Solution
@@ -28,6 +29,7 @@ class Problem(eqx.Module):
     * `start`: layers to start from; None: the method's own start.
     * `tolerance`: bounds ||A(W) - y|| / ||y||, or the gradient where there is noise.
     * `on_step`: is told of each outer step; None: nobody is.
+    * `stop`: says when to give up; a solver that looks at it returns the best so far.
     """
 
     A: AbstractMeasurements
@@ -41,6 +43,7 @@ class Problem(eqx.Module):
     start: DeepLinear | None
     tolerance: float
     on_step: OnStep | None
+    stop: Stop
 
 
 class AbstractMethod(eqx.Module):

@@ -16,6 +16,7 @@ from ..measurements import EntryMeasurements, as_measurements
 from ..network import DeepLinear, as_network
 from ..penalties import as_penalty
 from ._auto import Auto
+from ._machine import Stop
 from ._method import AbstractMethod, Problem, as_method
 from ._solution import Solution
 from ._tell import OldCallback
@@ -36,6 +37,7 @@ def recover(
     key: Any = None,
     start: Any = None,
     tolerance: Any = None,
+    max_seconds: Any = None,
     on_step: OnStep | None = None,
     **renamed: Any,
 ) -> Solution:
@@ -61,8 +63,10 @@ def recover(
     minimiser at depth 2: Pataki 1998; k(m+n-k) <= N for what N measurements can determine). The start
     is spectral, random with a `key` (`jax.random.key(0)`), or as given: `start`, a network or a
     `Solution`. `tolerance`: bounds ||A(W) - y|| / ||y|| when interpolating, and the gradient otherwise
-    (default: 1e-9 in float64, 1e-4 in float32). `on_step`: called with what is done ("step 12, residual
-    3.1e-05") and the fraction of the step limit, each outer step.
+    (default: 1e-9 in float64, 1e-4 in float32). `max_seconds`: gives up after so many seconds; it and
+    Ctrl-C return the best matrix so far, and `result` says so (`Path` on a CPU; what XLA has compiled
+    cannot be stopped). `on_step`: called with what is done ("step 12, residual 3.1e-05") and the
+    fraction of the step limit, each outer step.
 
     *Returns* a `Solution`: `matrix`, `successful`, `rank`, `message` and more.
 
@@ -107,6 +111,10 @@ def recover(
         width = positive_integer(width, "width")
     key = None if key is None else as_key(key)
     noise, strength = _checked_noise(noise, strength, y)
+    remedy = "leave it out for no limit"
+    stop = Stop(
+        None if max_seconds is None else float(as_positive(max_seconds, "max_seconds", remedy))
+    )
     if isinstance(A, EntryMeasurements):
         _check_every_line_seen(A)
     start = None if start is None else _checked_start(start, A.shape, depth)
@@ -116,10 +124,12 @@ def recover(
         tolerance = as_positive(tolerance, "tolerance", "leave it out for the default")
     if isinstance(noise, str):
         random = jax.random.key(0) if key is None else key
-        noise = Path().noise_level(A, y, max(depth, 3), width, random)
+        noise = Path().noise_level(A, y, max(depth, 3), width, random, stop)
         noise = None if float(noise) == 0 else noise
     noise, strength = (None if v is None else jnp.asarray(v, y.dtype) for v in (noise, strength))
-    problem = Problem(A, y, depth, penalty, noise, strength, width, key, start, tolerance, on_step)
+    problem = Problem(
+        A, y, depth, penalty, noise, strength, width, key, start, tolerance, on_step, stop
+    )
     reason = chosen.unfit(problem)
     if reason is not None:
         raise ValueError(reason)

@@ -41,10 +41,12 @@ class Result(eqx.Enumeration):
         "was not decided within the step limits."
     )
     undetermined = (
-        "The measurements are met by a network of locally least penalty, but its matrix takes more "
-        "numbers to describe than there are measurements: others may meet them as well. Take more "
-        "measurements, or another `depth`."
+        "No matrix of a rank that the measurements could determine was found to meet them; one of a "
+        "higher rank does, which takes more numbers to describe than there are measurements: many "
+        "others do as well. Take more measurements, or pass `noise` if they are not exact."
     )
+    time_limit = "Stopped by `max_seconds`: this is the best matrix until then."
+    interrupted = "Stopped by the keyboard: this is the best matrix until then."
     step_limit = (
         "The step limit was reached before the measurements were met or the gradient was small; "
         "raise the limits that `method` has (`solution.method` names them), or try another `depth` "

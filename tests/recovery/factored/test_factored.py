@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import flatrank as fr
+from flatrank.recovery._conjugate_gradients import conjugate_gradients
 from flatrank.recovery._machine import HOST, XLA
 from flatrank.recovery.factored import AbstractFactored, factored, machine_for
-from flatrank.recovery._conjugate_gradients import conjugate_gradients
 
 M, N, K = 9, 7, 3
 RNG = np.random.default_rng(0)

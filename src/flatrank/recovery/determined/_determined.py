@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool
 
 from ..._checks import as_index, require_memory
 
@@ -80,7 +80,9 @@ class Determined(eqx.Module):
         Raises MemoryError where it would not fit. Not for use under `jit`.
         """
         m, n = self.shape
-        require_memory(20 * m * n, f"a table of {m} x {n} entries", "ask `entries` for some of them")
+        require_memory(
+            20 * m * n, f"a table of {m} x {n} entries", "ask `entries` for some of them"
+        )
         lines = np.arange(m), np.arange(n)
         return self._still(*lines, lambda a, b: a @ b.T, np.hypot.outer)
 
@@ -88,7 +90,9 @@ class Determined(eqx.Module):
         U, V, A, B = (np.asarray(part, float) for part in self.move)
         sizes = joined(np.linalg.norm(U, axis=1)[i], np.linalg.norm(V, axis=1)[j])
         if self.status in (Determinacy.yes, Determinacy.undecided):
-            return np.full(sizes.shape if sizes.ndim > 1 else i.shape, self.status == Determinacy.yes)
+            return np.full(
+                sizes.shape if sizes.ndim > 1 else i.shape, self.status == Determinacy.yes
+            )
         return np.abs(product(U[i], B[j]) + product(A[i], V[j])) <= STILL * sizes
 
     @property
@@ -133,6 +137,6 @@ def nothing_known(m: int, n: int) -> Determined:
     return _without_moves(Determinacy.undecided, m, n)
 
 
-def _without_moves(status: Determinacy, m: int, n: int) -> Determined:
+def _without_moves(status: Any, m: int, n: int) -> Determined:
     lines = jnp.asarray(np.zeros((m, 0))), jnp.asarray(np.zeros((n, 0)))
     return Determined(status, Move(*lines, *lines))

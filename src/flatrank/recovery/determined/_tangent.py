@@ -34,7 +34,7 @@ class TangentSpace(NamedTuple):
     stop: Stop | None = None
 
     @property
-    def Z(self) -> Any:
+    def orthonormal(self) -> Any:
         """[U; V]; columns that X does not use are zero, and so is their derivative."""
         xp = self.F.machine.xp
         alive = xp.where(self.X.s > 0, 1.0, 0.0).astype(self.X.U.dtype)
@@ -42,12 +42,12 @@ class TangentSpace(NamedTuple):
 
     def measured(self, tangent: Any) -> Any:
         """The measurements of a tangent, in the layout of residuals."""
-        return self.F.linearized(self.Z).product(tangent)
+        return self.F.linearized(self.orthonormal).product(tangent)
 
     def projection(self, values: Any) -> Projection:
         """The fit of values (in the layout of residuals) by tangents."""
         F, machine, xp = self.F, self.F.machine, self.F.machine.xp
-        Z = self.Z
+        Z = self.orthonormal
         J = F.linearized(Z)
         equations = F.normal_equations(Z, J, xp.zeros_like(self.X.s), blocks=True)
 
@@ -73,9 +73,9 @@ class TangentSpace(NamedTuple):
         return Projection(tangent, left, (size <= _SETTLED * first) & xp.isfinite(first))
 
     def without_gauge(self, tangent: Any) -> Any:
-        """The same move U B^T + A V^T of the matrix with V^T B = 0: then ||A||^2 + ||B||^2 is its square."""
-        m, _ = self.F.shape
-        U, V = self.Z[:m], self.Z[m:]
+        """The same move U B^T + A V^T with V^T B = 0: its square is then ||A||^2 + ||B||^2."""
+        m, Z = self.F.shape[0], self.orthonormal
+        U, V = Z[:m], Z[m:]
         A, B = tangent[:m], tangent[m:]
         shift = V.T @ B
         return self.F.machine.xp.concatenate([A + U @ shift.T, B - V @ shift])

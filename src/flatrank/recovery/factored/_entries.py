@@ -21,9 +21,9 @@ from ._base import AbstractFactored, Derivative, NormalEquations
 _PART = 100_000
 # Every part has an array for sums over the other axis; so many are cheap beside the entries.
 _MOST_PARTS = 8
-# What is added to the diagonal of a scaled Gram matrix: what sums of each type can tell from zero. A line
-# with fewer entries than the rank has directions that none of them sees, in which an inverse multiplies
-# the rounding of the inner solves by 1/slack: 1e-12 spoils the matrix, and 1e-6 costs no iterations.
+# What is added to the diagonal of a scaled Gram matrix: what sums of each type can tell from zero. A
+# line with fewer entries than the rank has directions that none of them sees, in which an inverse
+# multiplies the rounding of inner solves by 1/slack: 1e-12 spoils the matrix, 1e-6 costs no iterations.
 _SLACK = {np.float64: 1e-12, np.float32: 1e-6}
 
 

@@ -1,15 +1,24 @@
 """The method `Lagrangian`: any penalty at any depth, over the layers."""
 
-import equinox as eqx
+from dataclasses import replace
 
-from ..._checks import positive_integer
+import equinox as eqx
+import jax
+
+from ..._checks import is_traced, positive_integer
 from ...penalties import Flatness
+from .._low_rank_matrix import LowRankMatrix
 from .._method import AbstractMethod, Problem
-from .._solution import Solution
+from .._solution import Result, Solution, where
 from .._step_limits import StepLimits
+from ..determined import Determinacy, determined_at
+from ..factored import factored, machine_for
 from ._interpolate import interpolate
 from ._regularise import regularise
 from ._start import unit_start
+
+# Conjugate gradients in a round of the test of determinacy.
+_TEST_STEPS = 500
 
 
 class Lagrangian(AbstractMethod):
@@ -34,7 +43,13 @@ class Lagrangian(AbstractMethod):
         positive_integer(self.max_inner_steps, "max_inner_steps")
 
     def unfit(self, problem: Problem) -> str | None:
-        """None: every problem fits."""
+        """A limit of time is for `Path`: this method is one program, which cannot be stopped."""
+        if problem.stop.limited:
+            return (
+                "`max_seconds` was given, and Lagrangian is one compiled program that cannot be "
+                "stopped: leave it out, pass method=Lagrangian(max_outer_steps=...), or weight decay "
+                "of depth 3 or more."
+            )
         return None
 
     def solve(self, problem: Problem) -> Solution:
@@ -48,4 +63,24 @@ class Lagrangian(AbstractMethod):
         exact = problem.noise is None and problem.strength is None
         solve = interpolate if exact else regularise
         limits = StepLimits(self.max_outer_steps, self.max_inner_steps)
-        return solve(A, problem, start, limits, self)
+        return _judged(problem, solve(A, problem, start, limits, self))
+
+
+def _judged(problem: Problem, found: Solution) -> Solution:
+    """The solution, with what its measurements determine where a rank was identified.
+
+    The minimiser of a penalty is one whether they determine it or not; it is called a matrix of low rank
+    only where they do. Under `jit` and `vmap` that is not looked at.
+    """
+    low_rank = found.result == Result.low_rank
+    if is_traced(problem.A, problem.y, found.rank) or not int(found.rank):
+        return replace(found, result=where(low_rank, Result.converged, found.result))
+    machine = machine_for(problem.A, problem.y)
+    rank = int(found.rank)
+    U, s, Vt = (machine.xp.asarray(part) for part in found.network.svd())
+    X = LowRankMatrix(U[:, :rank], s[:rank], Vt[:rank].T)
+    F = factored(problem.A, rank, machine, problem.y.dtype)
+    determined = determined_at(problem.A, F, X, jax.random.key(0), _TEST_STEPS)
+    confirmed = determined.status == Determinacy.yes
+    result = where(low_rank & ~confirmed, Result.converged, found.result)
+    return replace(found, determined=determined, result=result)

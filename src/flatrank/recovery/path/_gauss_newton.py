@@ -28,12 +28,13 @@ def gauss_newton(
     blocks: bool,
     eps: float,
     stop: Stop | None,
+    boldness: Any = 1.0,
 ) -> Moved:
     """A step for 1/2 ||A(P Q^T) - y||^2 + 1/2 sum_i ridge_i (||p_i||^2 + ||q_i||^2), balanced.
 
     Solved to a relative `accuracy`, or as far as `max_steps` of conjugate gradients lead; `blocks`
     chooses the preconditioner. Directions with s = 0 stay zero. The step is halved while the objective
-    rises. Singular values at the data's resolution `eps` become zero.
+    rises above `boldness` times what it was. Singular values at the data's resolution `eps` become zero.
     """
     machine, xp = F.machine, F.machine.xp
     m, _ = F.shape
@@ -59,7 +60,9 @@ def gauss_newton(
 
     one = xp.ones((), X.s.dtype)
     fraction, (Z, R, _) = machine.loop(
-        lambda carry: (carry[1][2] > before) & (carry[0] > 1e-2), halve, (one, moved(one))
+        lambda carry: ~(carry[1][2] <= boldness * before) & (carry[0] > 1e-2),
+        halve,
+        (one, moved(one)),
     )
     new = low_rank_product(machine, Z[:m], Z[m:])
     new = new._replace(s=xp.where(new.s > 50 * eps * new.s[0], new.s, 0.0))

@@ -45,6 +45,10 @@ _INNER, _INNER_END = 0.1, 0.03
 _PROBES = 4
 # Random probes that take the place of those that were used, in turn.
 _POOL = 8
+# After so many steps without progress the objective may rise by this factor. In a curved valley (a line
+# with hardly more entries than the rank) steps along it are halved to nothing; full steps leave it and
+# come back further down.
+_PATIENCE, _BOLD = 4, 1e6
 # Singular values below this fraction of t are dropped.
 _NEGLIGIBLE = 1e-3
 # How much wider than any rank that can be determined the start is, and how wide at least.
@@ -85,6 +89,7 @@ class PathSettings(NamedTuple):
     * `rank_limit`: the largest rank that the measurements can determine.
     * `eps`: the resolution of the data's type.
     * `limits`: of steps, and of conjugate gradients in each.
+    * `sweeps`: of subspace iteration in the spectral start; 0 is a random one.
     * `on_step`: is told of each step.
     * `stop`: ends it early with the best so far; on the host only.
     """
@@ -93,6 +98,7 @@ class PathSettings(NamedTuple):
     rank_limit: int
     eps: float
     limits: StepLimits
+    sweeps: int = 5
     on_step: OnStep | None = None
     stop: Stop | None = None
 
@@ -134,7 +140,7 @@ def homotopy(
     # All at once: XLA on a CPU may hang on loops that do not depend on each other (decision 3).
     random = machine.normal(key, (n, wide + (1 + _POOL) * _PROBES), dtype)
     begin, probes = random[:, :wide], random[:, wide:].reshape(n, 1 + _POOL, _PROBES)
-    X = leading_singular_triples(F, target, begin, sweeps=5)
+    X = leading_singular_triples(F, target, begin, sweeps=settings.sweeps)
     X = X._replace(s=X.s / xp.linalg.norm(X.s))
     t = (q / (_START * xp.sum(X.s**q))) ** (1 / (2 - q))
     inf = xp.asarray(xp.inf, dtype)
@@ -225,6 +231,7 @@ class _Problem(NamedTuple):
             blocks=growing,
             eps=eps,
             stop=self.settings.stop,
+            boldness=xp.where(state.stalled >= _PATIENCE, _BOLD, 1.0) if growing else 1.0,
         )
         X, R = moved.X, moved.R
         residual = xp.linalg.norm(R) / xp.linalg.norm(self.target)
@@ -236,8 +243,8 @@ class _Problem(NamedTuple):
         better = error < state.least
         stalled = xp.where(error < 0.9 * state.least, 0, state.stalled + 1)
         # Round-off is reached when nothing is gained any more.
-        done = (residual < eps ** (2 / 3)) & (stalled > 5)
-        done |= (residual < eps ** (3 / 4)) & (residual > 0.5 * state.least)
+        done = (residual < eps ** (2 / 3)) & (stalled > 3)
+        done |= (residual < 100 * eps) & (residual > 0.5 * state.least)
         # At the largest rank that can be determined and still not there: there is no such matrix.
         if growing and self.floor is None:
             done |= (stalled > 16) & (xp.sum(X.s > 0) >= rank_limit)

@@ -1,6 +1,6 @@
 """The method `Path`: weight decay of depth three and more, exact or by least squares."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,30 +10,33 @@ from jaxtyping import Array, PRNGKeyArray
 from ..._checks import is_traced, positive_integer
 from ..._threads import one_blas_thread
 from ...measurements import AbstractMeasurements, EntryMeasurements
-from ...network import DeepLinear, balanced_layers
 from ...penalties import WeightDecay
 from .._degrees_of_freedom import determined_rank
 from .._low_rank_matrix import LowRankMatrix
-from .._machine import HOST
+from .._machine import HOST, Stop
 from .._method import AbstractMethod, Problem
 from .._solution import Result, Solution, solution, where
 from .._step_limits import StepLimits
-from ..determined import Determinacy, Determined, nothing_known, tested
+from ..determined import Determined, blind_everywhere, determined_at, nothing_known
 from ..factored import AbstractFactored, factored, machine_for
-from ._homotopy import PathEnd, PathSettings, homotopy, start_width
-from ._least_squares import Fit, fit_above_noise
+from ._homotopy import PathSettings, homotopy, start_width
+from ._least_squares import fit_above_noise
 from ._noise_level import estimated_noise
+from ._outcome import Outcome, judged, outcome
 
 # Conjugate gradients in a round of the test of determinacy.
 _TEST_STEPS = 500
+# Other starts where the first one does not lead to a matrix that is determined.
+_RESTARTS = 3
 
 
 class Path(AbstractMethod):
     """Weight decay of depth 3 and more along a penalty that falls to zero (Gauss-Newton, decision 8).
 
     It finds the rank by itself and reaches the information limit and condition numbers of 1e5 and more.
-    Where it finds no matrix whose rank the measurements determine, it says so (`Result.step_limit`) and
-    does not look for another interpolator: `Auto` does.
+    Where the first start leads to a matrix that the measurements do not determine, it tries a few
+    others. Where none meets the measurements at a rank that they could determine, it looks for an
+    interpolator of a higher rank, and says so (`Result.undetermined`).
 
     On CPUs it works in NumPy and machine code (Numba), in float64, and begins at once; on accelerators
     and under `jit` and `vmap` it is compiled by XLA.
@@ -84,15 +87,22 @@ class Path(AbstractMethod):
         return (one_blas_thread(self._solve) if small else self._solve)(problem)
 
     def noise_level(
-        self, A: AbstractMeasurements, y: Array, depth: int, width: int | None, key: PRNGKeyArray
+        self,
+        A: AbstractMeasurements,
+        y: Array,
+        depth: int,
+        width: int | None,
+        key: PRNGKeyArray,
+        stop: Stop,
     ) -> float:
         """The standard deviation of the error in y, estimated on measurements that are held out."""
-        settings = self._settings(depth, determined_rank(A, width), y, None)
+        settings = self._settings(depth, determined_rank(A, width), y, None, stop)
         return estimated_noise(A, y, key, settings, width)
 
-    def _settings(self, depth: int, limit: int, y: Array, on_step: Any) -> PathSettings:
+    def _settings(self, depth: int, limit: int, y: Array, on_step: Any, stop: Stop) -> PathSettings:
         limits = StepLimits(self.max_steps, self.max_inner_steps)
-        return PathSettings(2 / depth, limit, float(jnp.finfo(y.dtype).eps), limits, on_step)
+        eps = float(jnp.finfo(y.dtype).eps)
+        return PathSettings(2 / depth, limit, eps, limits, on_step=on_step, stop=stop)
 
     def _solve(self, problem: Problem) -> Solution:
         A, y, noise = problem.A, problem.y, problem.noise
@@ -100,38 +110,104 @@ class Path(AbstractMethod):
         key = jax.random.key(0) if problem.key is None else problem.key
         machine = machine_for(A, y, noise, key)
         limit = determined_rank(A, problem.width)
-        settings = self._settings(problem.depth, limit, y, problem.on_step)
+        settings = self._settings(problem.depth, limit, y, problem.on_step, problem.stop)
         F = factored(A, start_width(A.shape, limit), machine, y.dtype)
-        values = machine.xp.asarray(y)
-        if noise is None:
-            end = machine.run(homotopy, F, values, key, settings)
-            found = _outcome(F, problem, end.X, end)
-            met = (found.residual <= problem.tolerance) & (found.rank > 0)
-            determined = self._determined(problem, F, end.X, met, key)
-            result = _interpolator_result(met, found, determined)
+        if noise is not None:
+            found = self._fitted(problem, F, key, settings)
+        elif is_traced(A, y, key):
+            found = self._interpolated(problem, F, key, settings)
         else:
-            # On the host in float64, whatever the type of the data.
-            sigma = float(noise) if machine is HOST else noise
-            fit = machine.run(fit_above_noise, F, values, key, sigma, settings)
-            found = _outcome(F, problem, fit.X, fit.path)
-            determined = self._determined(problem, F, fit.X, found.rank > 0, key)
-            result = _fit_result(problem, found, fit, sigma, determined)
-        end = found.end
+            found = self._best_of_several(problem, F, key, settings)
         return solution(
             A,
             found.network,
-            result=result,
+            result=_stopped(problem.stop, found.result),
             method=self,
             bias=problem.penalty,
             residual=found.residual,
             penalty=found.penalty,
             rank=found.rank,
-            determined=determined,
-            noise=problem.noise,
-            outer_steps=end.steps,
-            inner_steps=end.inner_steps,
-            residual_history=end.history,
+            determined=found.determined,
+            noise=noise,
+            outer_steps=found.end.steps,
+            inner_steps=found.end.inner_steps,
+            residual_history=found.end.history,
         )
+
+    def _interpolated(
+        self, problem: Problem, F: AbstractFactored, key: PRNGKeyArray, settings: PathSettings
+    ) -> Outcome:
+        """Where one path leads, and whether its matrix is determined."""
+        end = F.machine.run(homotopy, F, F.machine.xp.asarray(problem.y), key, settings)
+        found = outcome(F, problem, end.X, end)
+        met = (found.residual <= problem.tolerance) & (found.rank > 0)
+        found = found._replace(determined=self._determined(problem, F, end.X, met, key))
+        result = where(met, judged(found.determined, Result.low_rank), Result.step_limit)
+        result = where(end.residual < jnp.inf, result, Result.not_finite)
+        # All measurements are zero, and so is the matrix of least penalty.
+        result = where((found.rank == 0) & (found.residual == 0), Result.converged, result)
+        return found._replace(result=result)
+
+    def _best_of_several(
+        self, problem: Problem, F: AbstractFactored, key: PRNGKeyArray, settings: PathSettings
+    ) -> Outcome:
+        """The path's matrix; where that is not the one, the best of several from random starts.
+
+        Where none meets the measurements at a rank that they determine, the path may be wider: an
+        interpolator of more numbers than measurements, which is said of it.
+        """
+        found = self._interpolated(problem, F, key, settings)
+        for attempt in range(_RESTARTS):
+            if problem.stop.now() or not self._worth_another(problem, F, found, key):
+                break
+            another = self._interpolated(
+                problem, F, jax.random.fold_in(key, 2 + attempt), settings._replace(sweeps=0)
+            )
+            found = max(found, another, key=_preference)
+        limit = min(2 * settings.rank_limit + 2, *F.shape, problem.width or F.shape[0])
+        if (
+            found.result == Result.step_limit
+            and limit > settings.rank_limit
+            and not problem.stop.now()
+        ):
+            wide = settings._replace(rank_limit=limit)
+            F_wide = factored(problem.A, start_width(F.shape, limit), F.machine, problem.y.dtype)
+            values = F.machine.xp.asarray(problem.y)
+            end = F.machine.run(homotopy, F_wide, values, key, wide)
+            wider = outcome(F_wide, problem, end.X, end, limit)
+            if wider.residual <= problem.tolerance:
+                return wider._replace(result=Result.undetermined)
+        return found
+
+    def _worth_another(
+        self, problem: Problem, F: AbstractFactored, found: Outcome, key: PRNGKeyArray
+    ) -> bool:
+        """Whether another start may lead to a matrix that is determined."""
+        if found.result == Result.partly_determined:
+            # Not where the measurements are blind at any matrix of the rank.
+            return not blind_everywhere(
+                problem.A, F, int(found.rank), key, _TEST_STEPS, problem.stop
+            )
+        return found.result in (Result.step_limit, Result.one_of_several, Result.undecided)
+
+    def _fitted(
+        self, problem: Problem, F: AbstractFactored, key: PRNGKeyArray, settings: PathSettings
+    ) -> Outcome:
+        """Least squares at the rank that stands out of the noise."""
+        (m, n), machine = F.shape, F.machine
+        # On the host in float64, whatever the type of the data.
+        noise: Any = float(problem.noise) if machine is HOST else problem.noise  # type: ignore[arg-type]
+        values = machine.xp.asarray(problem.y)
+        fit = machine.run(fit_above_noise, F, values, key, noise, settings)
+        found = outcome(F, problem, fit.X, fit.path)
+        found = found._replace(determined=self._determined(problem, F, fit.X, found.rank > 0, key))
+        square, rank = fit.square, fit.rank
+        freedom = (problem.A.count - rank * (m + n - rank)).clip(1).astype(square.dtype)
+        explained = square <= 4 * noise**2 * freedom
+        met = judged(found.determined, Result.converged)
+        result = where(explained, met, Result.noise_not_reached)
+        result = where(rank == 0, Result.collapsed, result)
+        return found._replace(result=where(square < jnp.inf, result, Result.not_finite))
 
     def _determined(
         self, problem: Problem, F: AbstractFactored, X: LowRankMatrix, worth: Any, key: PRNGKeyArray
@@ -140,64 +216,28 @@ class Path(AbstractMethod):
         if not is_traced(worth) and not worth:
             return nothing_known(*F.shape)
         key = jax.random.fold_in(key, 1)
-        return tested(problem.A, F, X, key, min(self.max_inner_steps, _TEST_STEPS))
+        steps = min(self.max_inner_steps, _TEST_STEPS)
+        return determined_at(problem.A, F, X, key, steps, problem.stop)
 
 
-class _Outcome(NamedTuple):
-    """What became of a path: the balanced network of its matrix, and numbers of it."""
-
-    network: DeepLinear
-    residual: Any  # ||A(X) - y|| / ||y||
-    penalty: Any
-    rank: Any
-    end: PathEnd
-
-
-def _outcome(F: AbstractFactored, problem: Problem, X: LowRankMatrix, end: PathEnd) -> _Outcome:
-    A, y, depth, xp = problem.A, problem.y, problem.depth, F.machine.xp
-    # The path of measurements that are all zero is NaN.
-    zero = xp.all(xp.asarray(y) == 0)
-    U, s, V = (xp.where(zero, 0.0, part).astype(y.dtype) for part in X)
-    width = problem.width or determined_rank(A, None)
-    network = DeepLinear(
-        tuple(jnp.asarray(layer) for layer in balanced_layers(xp, U, s, V.T, depth, width))
-    )
-    target = F.arranged(xp.asarray(y))
-    largest = xp.max(xp.abs(target))
-    largest = xp.where(largest > 0, largest, 1.0)
-    difference = F.apply(LowRankMatrix(U, s, V).factors(F.machine)) - target
-    # Squares of data may not be numbers of its type.
-    size = xp.linalg.norm(target / largest)
-    residual = xp.linalg.norm(difference / largest) / xp.where(size > 0, size, 1.0)
-    return _Outcome(network, residual, depth * xp.sum(s ** (2 / depth)), xp.sum(s > 0), end)
+# From the best to the worst; of equals, the one with the smaller residual.
+_RANKED: tuple[Any, ...] = (
+    Result.low_rank,
+    Result.converged,
+    Result.partly_determined,
+    Result.one_of_several,
+    Result.undecided,
+    Result.step_limit,
+    Result.not_finite,
+)
 
 
-def _interpolator_result(met: Any, found: _Outcome, determined: Determined) -> Result:
-    result = where(met, _judged(determined, Result.low_rank), Result.step_limit)
-    result = where(found.end.residual < jnp.inf, result, Result.not_finite)
-    # All measurements are zero, and so is the matrix of least penalty.
-    return where((found.rank == 0) & (found.residual == 0), Result.converged, result)
+def _preference(found: Outcome) -> tuple[int, float]:
+    return -_RANKED.index(found.result), -float(found.residual)
 
 
-def _fit_result(
-    problem: Problem, found: _Outcome, fit: Fit, noise: Any, determined: Determined
-) -> Result:
-    m, n = problem.A.shape
-    square, rank = fit.square, fit.rank
-    freedom = (problem.A.count - rank * (m + n - rank)).clip(1).astype(square.dtype)
-    explained = square <= 4 * noise**2 * freedom
-    result = where(explained, _judged(determined, Result.converged), Result.noise_not_reached)
-    result = where(rank == 0, Result.collapsed, result)
-    return where(square < jnp.inf, result, Result.not_finite)
-
-
-def _judged(determined: Determined, yes: Result) -> Result:
-    """The result of a matrix that meets its measurements."""
-    result = Result.undecided
-    for status, what in (
-        (Determinacy.yes, yes),
-        (Determinacy.partly, Result.partly_determined),
-        (Determinacy.one_of_several, Result.one_of_several),
-    ):
-        result = where(determined.status == status, what, result)
-    return result
+def _stopped(stop: Stop, result: Any) -> Any:
+    """What ended the solve, where it was ended before it was done."""
+    if stop.reason is None or result in _RANKED[:4]:
+        return result
+    return Result.time_limit if stop.reason == "time" else Result.interrupted

@@ -22,7 +22,7 @@ _UNCONFIRMED = 1e-5
 _PROBES = 3
 
 
-def tested(
+def determined_at(
     A: AbstractMeasurements,
     F: AbstractFactored,
     X: LowRankMatrix,
@@ -42,22 +42,19 @@ def tested(
         return everything(m, n)
     X = LowRankMatrix(*machine.live(X.s > 0, X.U, X.s, X.V))
     space = TangentSpace(F, X, max_inner_steps, stop)
-    keys = jax.random.split(key, 2 + _PROBES)
-    blind = machine.run(_blind_move, space, keys[0])
+    blind = machine.run(_blind_move, space, key)
     # A matrix of full rank moves as it likes: the problem is linear, and nothing needs to confirm it.
     full = xp.sum(X.s > 0) == min(m, n)
     if is_traced(X, F):
-        left = _left(space, _seen(F, A), keys[1])
+        left = _left(space, _seen(F, A), jax.random.fold_in(key, 1))
         confirmed = xp.all((xp.abs(left.left) > _UNCONFIRMED) | ~_seen(F, A)) & left.settled
         yes = blind.still & blind.settled & (full | confirmed)
-        return Determined(
-            Determinacy.where(yes, Determinacy.yes, Determinacy.undecided), blind.move
-        )
+        return Determined(_either(yes, Determinacy.yes, Determinacy.undecided), blind.move)
     if not blind.settled:
         return nothing_known(m, n)
     if blind.still and full:
         return everything(m, n)
-    unconfirmed = _unconfirmed(A, space, keys[1:-1])
+    unconfirmed = _unconfirmed(A, space, key)
     if unconfirmed is None:
         return nothing_known(m, n)
     if not len(unconfirmed):
@@ -65,13 +62,32 @@ def tested(
     rest = np.setdiff1d(np.arange(A.count), unconfirmed)
     if len(rest):
         F_rest = factored(A.part(rest), X.U.shape[1], machine, X.U.dtype)
-        without = machine.run(_blind_move, space._replace(F=F_rest), keys[-1])
+        without = machine.run(_blind_move, space._replace(F=F_rest), key)
         if not without.settled:
             return nothing_known(m, n)
         move = without.move
     else:
-        move = _random_move(space, keys[-1])
+        move = _random_move(space, key)
     return _answer(Determinacy.one_of_several if blind.still else Determinacy.partly, move)
+
+
+def blind_everywhere(
+    A: AbstractMeasurements,
+    F: AbstractFactored,
+    rank: int,
+    key: PRNGKeyArray,
+    max_inner_steps: int,
+    stop: Stop | None = None,
+) -> bool:
+    """Whether the measurements are blind to moves of a random matrix of a rank: then at nearly all."""
+    if _sees_every_entry(A):
+        return False
+    (m, n), machine, xp = F.shape, F.machine, F.machine.xp
+    random = machine.normal(key, (m + n, rank), F.arranged(xp.ones(A.count)).dtype)
+    U, V = (xp.linalg.qr(side)[0] for side in (random[:m], random[m:]))
+    space = TangentSpace(F, LowRankMatrix(U, xp.ones(rank), V), max_inner_steps, stop)
+    blind = machine.run(_blind_move, space, jax.random.fold_in(key, 1))
+    return bool(blind.settled) and not blind.still
 
 
 class _Blind(NamedTuple):
@@ -88,7 +104,7 @@ def _sees_every_entry(A: AbstractMeasurements) -> bool:
 
 
 def _random_move(space: TangentSpace, key: PRNGKeyArray) -> Move:
-    xp, m, Z = space.F.machine.xp, space.F.shape[0], space.Z
+    xp, m, Z = space.F.machine.xp, space.F.shape[0], space.orthonormal
     random = space.F.machine.normal(key, Z.shape, Z.dtype)
     random = random * xp.where(xp.sum(Z * Z, axis=0) > 0, 1.0, 0.0).astype(Z.dtype)[None]
     return Move(Z[:m], Z[m:], random[:m], random[m:])
@@ -117,27 +133,35 @@ def _left(space: TangentSpace, seen: Any, key: PRNGKeyArray) -> Projection:
 
 
 def _unconfirmed(
-    A: AbstractMeasurements, space: TangentSpace, keys: PRNGKeyArray
+    A: AbstractMeasurements, space: TangentSpace, key: PRNGKeyArray
 ) -> Int[np.ndarray, " unconfirmed"] | None:
     """The measurements that nothing confirms and something needs; None if it was not decided."""
     F, machine = space.F, space.F.machine
     seen = _seen(F, A)
     # Places of the layout, in the order of the measurements.
-    places = np.argsort(np.where(seen, F.arranged(machine.xp.arange(1.0, A.count + 1)), np.inf).ravel())
+    places = np.argsort(
+        np.where(seen, F.arranged(machine.xp.arange(1.0, A.count + 1)), np.inf).ravel()
+    )
     places = places[: A.count]
     rank = int(np.sum(np.asarray(space.X.s) > 0))
     needed = core(A, rank) if isinstance(A, EntryMeasurements) else np.ones(A.count, bool)
     if not needed.any():
-        return np.arange(A.count)  # as many entries as the matrix takes numbers: nothing is confirmed
-    for key in keys:
+        return np.arange(
+            A.count
+        )  # as many entries as the matrix takes numbers: nothing is confirmed
+    for probe in range(_PROBES):
         if not needed.any():
             break
-        fit = machine.run(_left, space, seen, key)
+        fit = machine.run(_left, space, seen, jax.random.fold_in(key, 1 + probe))
         if not fit.settled:
             return None
         needed &= np.abs(np.asarray(fit.left).ravel()[places]) <= _UNCONFIRMED
     return np.flatnonzero(needed)
 
 
-def _answer(status: Determinacy, move: Move) -> Determined:
+def _either(condition: Any, yes: Any, no: Any) -> Any:
+    return Determinacy.where(condition, yes, no)
+
+
+def _answer(status: Any, move: Move) -> Determined:
     return Determined(status, Move(*(jnp.asarray(part) for part in move)))
