@@ -15,5 +15,7 @@ from ._recover import recover as recover
 from ._solution import Result as Result
 from ._solution import Solution as Solution
 from ._solution import solution as solution
+from .determined import Determinacy as Determinacy
+from .determined import Determined as Determined
 from .lagrangian import Lagrangian as Lagrangian
 from .path import Path as Path
