@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from ..._checks import as_index, require_memory
+from ...measurements import AbstractMeasurements
 
 # An entry is determined if the move that no measurement sees leaves it where it is, up to this part of
 # what a random move does. Moves are known to 1e-7; those of entries that are free are of order one.
@@ -51,10 +52,12 @@ class Determined(eqx.Module):
 
     * `status`: a member of `Determinacy`: `yes`, `partly`, `one_of_several` or `undecided`.
     * `move`: a random move that no measurement sees, zero where everything is determined.
+    * `measurements`: those that were asked; None where nothing is known, and under `jit` and `vmap`.
     """
 
     status: Determinacy
     move: Move
+    measurements: AbstractMeasurements | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -127,16 +130,8 @@ class Determined(eqx.Module):
         return kept
 
 
-def everything(m: int, n: int) -> Determined:
-    """That every entry is determined."""
-    return _without_moves(Determinacy.yes, m, n)
-
-
 def nothing_known(m: int, n: int) -> Determined:
     """That it was not decided."""
-    return _without_moves(Determinacy.undecided, m, n)
-
-
-def _without_moves(status: Any, m: int, n: int) -> Determined:
     lines = jnp.asarray(np.zeros((m, 0))), jnp.asarray(np.zeros((n, 0)))
+    status: Any = Determinacy.undecided
     return Determined(status, Move(*lines, *lines))

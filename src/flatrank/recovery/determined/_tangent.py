@@ -72,6 +72,29 @@ class TangentSpace(NamedTuple):
         )
         return Projection(tangent, left, (size <= _SETTLED * first) & xp.isfinite(first))
 
+    def inverse(self, right: Any) -> Any:
+        """(J^T J)^+ right, for a tangent `right` that is in its range, to 1e-7."""
+        F, machine, xp = self.F, self.F.machine, self.F.machine.xp
+        Z = self.orthonormal
+        J = F.linearized(Z)
+        equations = F.normal_equations(Z, J, xp.zeros_like(self.X.s), blocks=True)
+
+        def improve(carry: tuple) -> tuple:
+            found, left, rounds = carry
+            step, _ = conjugate_gradients(
+                machine, equations, left, _INNER, self.max_inner_steps, self.stop
+            )
+            return found + step, left - J.transpose(J.product(step)), rounds + 1
+
+        size = xp.linalg.norm(right)
+        found, _, _ = machine.loop(
+            lambda carry: (xp.linalg.norm(carry[1]) > _SETTLED * size) & (carry[2] < _ROUNDS),
+            improve,
+            (xp.zeros_like(right), right, machine.integer(0)),
+            self.stop,
+        )
+        return found
+
     def without_gauge(self, tangent: Any) -> Any:
         """The same move U B^T + A V^T with V^T B = 0: its square is then ||A||^2 + ||B||^2."""
         m, Z = self.F.shape[0], self.orthonormal

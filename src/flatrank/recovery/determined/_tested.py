@@ -12,7 +12,7 @@ from ...measurements import AbstractMeasurements, EntryMeasurements, IsotropicMe
 from .._low_rank_matrix import LowRankMatrix
 from .._machine import Stop
 from ..factored import AbstractFactored, factored
-from ._determined import STILL, Determinacy, Determined, Move, everything, nothing_known
+from ._determined import STILL, Determinacy, Determined, Move, nothing_known
 from ._redundancy import core
 from ._tangent import Projection, TangentSpace
 
@@ -38,27 +38,32 @@ def determined_at(
     answer is `undecided`.
     """
     (m, n), machine, xp = F.shape, F.machine, F.machine.xp
-    if _sees_every_entry(A):
-        return everything(m, n)
     X = LowRankMatrix(*machine.live(X.s > 0, X.U, X.s, X.V))
     space = TangentSpace(F, X, max_inner_steps, stop)
+    traced = is_traced(X, F)
+    measurements = None if traced else A
+    nowhere = Move(X.U, X.V, xp.zeros_like(X.U), xp.zeros_like(X.V))
+    if _sees_every_entry(A):
+        return _answer(Determinacy.yes, nowhere, measurements)
     blind = machine.run(_blind_move, space, key)
     # A matrix of full rank moves as it likes: the problem is linear, and nothing needs to confirm it.
     full = xp.sum(X.s > 0) == min(m, n)
-    if is_traced(X, F):
+    if traced:
         left = _left(space, _seen(F, A), jax.random.fold_in(key, 1))
         confirmed = xp.all((xp.abs(left.left) > _UNCONFIRMED) | ~_seen(F, A)) & left.settled
         yes = blind.still & blind.settled & (full | confirmed)
-        return Determined(_either(yes, Determinacy.yes, Determinacy.undecided), blind.move)
+        return _answer(_either(yes, Determinacy.yes, Determinacy.undecided), blind.move, None)
     if not blind.settled:
         return nothing_known(m, n)
     if blind.still and full:
-        return everything(m, n)
+        return _answer(Determinacy.yes, nowhere, A)
     unconfirmed = _unconfirmed(A, space, key)
     if unconfirmed is None:
         return nothing_known(m, n)
     if not len(unconfirmed):
-        return everything(m, n) if blind.still else _answer(Determinacy.partly, blind.move)
+        if blind.still:
+            return _answer(Determinacy.yes, nowhere, A)
+        return _answer(Determinacy.partly, blind.move, A)
     rest = np.setdiff1d(np.arange(A.count), unconfirmed)
     if len(rest):
         F_rest = factored(A.part(rest), X.U.shape[1], machine, X.U.dtype)
@@ -68,7 +73,7 @@ def determined_at(
         move = without.move
     else:
         move = _random_move(space, key)
-    return _answer(Determinacy.one_of_several if blind.still else Determinacy.partly, move)
+    return _answer(Determinacy.one_of_several if blind.still else Determinacy.partly, move, A)
 
 
 def blind_everywhere(
@@ -163,5 +168,5 @@ def _either(condition: Any, yes: Any, no: Any) -> Any:
     return Determinacy.where(condition, yes, no)
 
 
-def _answer(status: Any, move: Move) -> Determined:
-    return Determined(status, Move(*(jnp.asarray(part) for part in move)))
+def _answer(status: Any, move: Move, A: AbstractMeasurements | None) -> Determined:
+    return Determined(status, Move(*(jnp.asarray(part) for part in move)), A)
