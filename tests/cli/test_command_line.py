@@ -139,7 +139,7 @@ def test_sense_recovers_in_float64_and_reports(sensed):
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(np.load(folder / "M.npy"), truth, atol=1e-10)
     assert "rank found" in done.stdout
-    assert (folder / "r.html").read_text().count("data:image/png;base64,") == 2
+    assert (folder / "r.html").read_text().count("data:image/png;base64,") == 3
 
 
 @pytest.mark.slow
@@ -162,6 +162,34 @@ def test_sense_says_that_it_failed_and_writes_nothing(sensed):
     assert done.exit_code == 1
     assert "Error: not recovered." in done.output
     assert not (folder / "M.npy").exists()
+
+
+def test_sense_leaves_empty_what_nothing_determines(sensed):
+    folder, truth = sensed
+    mask = np.random.default_rng(1).random((12, 10)) < 0.8
+    mask[4] = np.arange(10) == 3
+    rows, columns = np.nonzero(mask)
+    np.savez(folder / "part.npz", rows=rows, columns=columns, shape=np.array([12, 10]))
+    np.save(folder / "part-y.npy", truth[mask] + 1e-3 * np.sin(rows + 7 * columns))
+    arguments = [str(folder / "part.npz"), str(folder / "part-y.npy"), "--noise", "1e-3"]
+    output, errors = folder / "M.csv", folder / "E.csv"
+    done = CliRunner().invoke(
+        app, ["sense", *arguments, "--output", str(output), "--standard-errors", str(errors)]
+    )
+    assert done.exit_code == 0, done.output
+    assert "9 of 120 entries" in done.output.replace("\n", " ")
+    found, error = (np.genfromtxt(path, delimiter=",") for path in (output, errors))
+    empty = np.zeros((12, 10), bool)
+    empty[4] = np.arange(10) != 3  # one entry of the row was measured
+    assert (np.isnan(found) == empty).all()
+    assert (np.isnan(error) == np.isnan(found)).all()
+    rest = np.arange(12) != 4
+    assert (np.abs(found - truth)[rest] < 6 * error[rest]).all()
+    done = CliRunner().invoke(
+        app, ["sense", *arguments[:2], "--output", str(output), "--standard-errors", str(errors)]
+    )
+    assert done.exit_code == 2
+    assert "needs --noise" in done.output
 
 
 BAD_SENSE = [

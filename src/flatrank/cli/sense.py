@@ -28,13 +28,21 @@ def sense(
     noise: Annotated[
         str, typer.Option(help="Standard deviation of the values' error, 'auto', or 'none'.")
     ] = "none",
+    standard_errors: Annotated[
+        Path | None,
+        typer.Option(help="Also write each entry's standard error, .npy or .csv; needs --noise."),
+    ] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Give up after so many seconds.", show_default=False)
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Also write a report with pictures to this .html file.")
     ] = None,
 ) -> None:
     """Recover a matrix from linear measurements y_i = <A_i, M>. No rank is asked for.
 
-    Nothing is written when it is not recovered: the reason is printed and the exit code is 1.
+    Entries that the measurements do not determine are left empty, and it says how many they are. Nothing
+    is written when it is not recovered: the reason is printed and the exit code is 1.
     """
     import numpy as np
 
@@ -46,22 +54,40 @@ def sense(
     if report is not None:
         check_writable(report, (".html",))
     level = _noise(noise)
+    if standard_errors is not None:
+        check_writable(standard_errors, (".npy", ".csv"))
+        if level is None:
+            raise ValueError("--standard-errors needs --noise: exact values have no error.")
     start = time.perf_counter()
     with progress(f"reading {measurements}") as on_step:
         A, y = read_measurements(measurements), read_values(values)
-        solution = recover(A, y, depth, penalty.value, noise=level, on_step=on_step)
+        solution = recover(
+            A,
+            y,
+            depth,
+            penalty.value,
+            noise=level,
+            max_seconds=max_seconds,
+            on_step=on_step,
+        )
         matrix = np.asarray(solution.matrix)
         found = RecoveredMatrix(A, solution, matrix, time.perf_counter() - start)
-        if solution.successful:
+        if found.usable:
             on_step(f"writing {output}", 1.0)
-            write_matrix(output, matrix)
+            write_matrix(output, found.known)
+            if standard_errors is not None:
+                errors = solution.standard_errors()
+                write_matrix(standard_errors, np.where(np.isfinite(errors), errors, np.nan))
             if report is not None:
                 write_report(report, f"{measurements.name}, recovered", [found.section()])
-    if not solution.successful:
+    if not found.usable:
         typer.echo(f"Error: not recovered. {solution.message}", err=True)
         raise typer.Exit(1)
     show_facts(f"{measurements}, {values} -> {output}", found.facts())
     console.print(solution.message)
+    if not solution.successful:
+        empty = int(np.isnan(found.known).sum())
+        console.print(f"{empty:,} of {matrix.size:,} entries of {output} are left empty.")
     if report is not None:
         console.print(f"Report: {report}")
 

@@ -91,14 +91,20 @@ def write_completed(path: str | Path, table: Entries, filled: Callable[[], np.nd
 
 
 def write_matrix(path: str | Path, matrix: np.ndarray) -> None:
-    """Write a matrix to .npy or .csv (one line per row, round-trip precision), atomically."""
+    """Write a matrix to .npy or .csv (one line per row, round-trip precision), atomically.
+
+    What is not known (NaN) is an empty field of the .csv.
+    """
     path = check_writable(path, (".npy", ".csv"))
     with atomically(path) as temporary:
         if path.suffix.lower() == ".npy":
             with temporary.open("wb") as file:
                 np.save(file, matrix)
         else:
-            np.savetxt(temporary, matrix, delimiter=",", fmt="%.17g")
+            with temporary.open("w") as text:
+                for row in matrix:
+                    fields = ("" if np.isnan(value) else f"{value:.17g}" for value in row)
+                    text.write(",".join(fields) + "\n")
 
 
 def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:

@@ -18,6 +18,7 @@ from ._panels import SERIES as SERIES
 from ._panels import Curve as Curve
 from ._panels import Panel as Panel
 from ._panels import panels as panels
+from ._recovery import known as known
 from ._sweeps import curves_over_seeds as curves_over_seeds
 from ._sweeps import success_map as success_map
 from ._theory import sides as sides

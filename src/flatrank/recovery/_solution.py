@@ -137,9 +137,11 @@ class Solution(eqx.Module):
 
     @property
     def message(self) -> str:
-        """How the solve ended, in a sentence. Not for use under `vmap`."""
+        """How the solve ended, in a few sentences. Not for use under `vmap`."""
         sentences: Any = Result
-        return sentences[self.result]
+        asked = (self.result == Result.partly_determined) | (self.result == Result.one_of_several)
+        summary = self.determined.summary() if bool(asked) else ""
+        return " ".join(filter(None, (sentences[self.result], summary)))
 
     @property
     def successful(self) -> Array:

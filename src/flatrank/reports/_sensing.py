@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 
 from .. import plots
-from ..measurements import AbstractMeasurements
-from ..recovery import Solution
+from ..measurements import AbstractMeasurements, EntryMeasurements
+from ..recovery import Result, Solution
 from ._html import Section
 
 
@@ -24,6 +24,23 @@ class RecoveredMatrix:
     def spectrum(self) -> np.ndarray:
         """The singular values of the matrix, largest first."""
         return np.linalg.svd(self.matrix, compute_uv=False)
+
+    @property
+    def usable(self) -> bool:
+        """Whether the matrix, or a part of it, is the one that was measured."""
+        solution = self.solution
+        partly = solution.result in (Result.partly_determined, Result.one_of_several)
+        return bool(solution.successful) or (partly and bool(solution.determined.table().any()))
+
+    @property
+    def known(self) -> np.ndarray:
+        """The matrix with NaN where the measurements do not determine it."""
+        if self.solution.successful:
+            return self.matrix
+        kept = self.solution.determined.table()
+        if isinstance(self.A, EntryMeasurements) and np.isnan(self.solution.noise):
+            kept[np.asarray(self.A.rows), np.asarray(self.A.columns)] = True  # exact as measured
+        return np.where(kept, self.matrix, np.nan)
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         """Rows of a two-column table."""
@@ -54,5 +71,6 @@ class RecoveredMatrix:
                 plots.singular_values(self.spectrum),
             ),
             ("", plots.residuals(history[np.isfinite(history)])),
+            ("Entries that nothing determines are grey.", plots.known(self.solution)),
         )
         return Section("The recovered matrix", str(self.solution.message), self.facts(), pictures)

@@ -14,6 +14,9 @@ from ...measurements import AbstractMeasurements
 # what a random move does. Moves are known to 1e-7; those of entries that are free are of order one.
 STILL = 1e-5
 
+# Larger tables are not counted for a message, and so many lines are named in it.
+_COUNTED, _NAMED = 10_000_000, 5
+
 
 class Determinacy(eqx.Enumeration):
     """Whether the measurements determine a matrix of its rank; the members are sentences."""
@@ -31,6 +34,12 @@ class Determinacy(eqx.Enumeration):
         "confirms a part of it: another matrix of the rank may meet them as well."
     )
     undecided = "Whether the measurements determine the matrix was not decided."
+
+
+def _named(name: str, lines: np.ndarray) -> str:
+    if len(lines) > _NAMED:
+        return f"{len(lines)} {name}s ({', '.join(map(str, lines[:_NAMED]))}, ...)"
+    return f"{name}{'s' * (len(lines) > 1)} {', '.join(map(str, lines))}"
 
 
 class Move(NamedTuple):
@@ -111,6 +120,23 @@ class Determined(eqx.Module):
     def columns(self) -> Bool[np.ndarray, " n"]:
         """Whether each column is in the block of rows and columns that is determined throughout."""
         return self._block()[1]
+
+    def summary(self) -> str:
+        """How many entries are free, and which lines they are in, in a sentence; empty if none is."""
+        m, n = self.shape
+        if self.status in (Determinacy.yes, Determinacy.undecided) or m * n > _COUNTED:
+            return ""
+        free = int(np.sum(~self.table()))
+        kept = self._block()
+        lines = [
+            _named(name, np.flatnonzero(~line))
+            for name, line in zip(("row", "column"), kept, strict=True)
+            if not line.all()
+        ]
+        if not all(line.any() for line in kept):
+            lines = []  # no block is determined throughout
+        where = f", in {' and '.join(lines)}" if lines else ""
+        return f"Not determined: {free:,} of {m * n:,} entries{where}."
 
     def _block(self) -> tuple[np.ndarray, np.ndarray]:
         m, n = self.shape
