@@ -118,6 +118,15 @@ def _looked_at(value: Any, array: jax.Array) -> tuple[Any, Any]:
     return array, jax.numpy
 
 
+def rows_of(array: jax.Array, chosen: jax.Array) -> Any:
+    """The rows with the given indices: in NumPy where it can see them, without a compiled program."""
+    if is_traced(array, chosen):
+        return array[chosen]
+    with jax.ensure_compile_time_eval():
+        here, _ = _looked_at(array, array)
+        return here[np.asarray(chosen)]
+
+
 def as_integers(value: Any, name: str) -> Any:
     """A one-dimensional array of integers, NumPy's or JAX's."""
     array = as_numbers(value, name)
@@ -136,15 +145,18 @@ def as_integers(value: Any, name: str) -> Any:
 def as_index(value: Any, name: str, bound: int) -> jax.Array:
     """A one-dimensional array of indices in [0, bound)."""
     array = as_integers(value, name)
-    if array.size and not is_traced(array):
+    if not is_traced(array):
+        # A constant can be looked at inside `jit`, but only outside of its trace.
         with jax.ensure_compile_time_eval():
-            low, high = int(array.min()), int(array.max())
-        if low < 0 or high >= bound:
+            array, _ = _looked_at(array, array)
+            low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+        if array.size and (low < 0 or high >= bound):
             raise ValueError(
                 f"`{name}` has index {low if low < 0 else high}, outside 0..{bound - 1}: "
                 "check the shape, and that indices start at 0."
             )
-    return jax.numpy.asarray(array).astype(jax.numpy.int32)
+    narrow = array.astype(np.int32)
+    return jax.device_put(narrow) if isinstance(narrow, np.ndarray) else narrow
 
 
 def as_shape(value: Any, name: str = "shape") -> tuple[int, int]:

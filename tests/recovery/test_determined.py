@@ -216,3 +216,75 @@ def test_the_keyboard_returns_the_best_so_far():
     assert solution.result == Result.interrupted
     assert len(heard) == 10
     assert bool(jnp.all(jnp.isfinite(solution.matrix)))
+
+
+def coverage(seed, noise):
+    """The part of determined entries that intervals of 90% hold, on a random problem."""
+    rng = np.random.default_rng(seed)
+    m, n, rank = (int(rng.integers(*bounds)) for bounds in ((25, 60), (25, 60), (1, 4)))
+    truth = low_rank(m, n, rank, seed)
+    mask = rng.random((m, n)) < min(0.9, 2.5 * rank * (m + n - rank) / (m * n))
+    mask[np.arange(m), rng.integers(0, n, m)] = True
+    mask[rng.integers(0, m, n), np.arange(n)] = True
+    if seed % 2:
+        mask[3] = np.arange(n) < 1
+    sigma = noise * float(np.sqrt(np.mean(truth**2)))
+    solution = recovered(mask, truth + sigma * rng.standard_normal((m, n)), noise=sigma)
+    errors = solution.standard_errors()
+    assert (np.isfinite(errors) == solution.determined.table()).all()
+    if int(solution.rank) == rank:  # blind lines are marked, and no other entry is
+        assert (np.isfinite(errors) == null_entries(mask, rank)).all()
+    held = np.abs(np.asarray(solution.matrix) - truth) <= 1.645 * errors
+    return held[np.isfinite(errors)]
+
+
+@pytest.mark.parametrize("noise", [1e-3, 0.1])
+def test_intervals_of_90_percent_hold_90_percent(noise):
+    held = np.concatenate([coverage(seed, noise) for seed in range(10)])
+    assert 0.88 <= held.mean() <= 0.92
+
+
+def test_standard_errors_are_those_of_the_jacobian():
+    """Dense, rank-one and entry measurements, against a pseudo-inverse that is written out."""
+    truth, sigma = low_rank(8, 7, 2), 1e-3
+    mask = uniform(8, 7, 45, 3, least=4)
+    normal = RNG.standard_normal
+    for A in (
+        fr.EntryMeasurements.from_mask(mask),
+        fr.DenseMeasurements(normal((45, 8, 7))),
+        fr.RankOneMeasurements(normal((45, 8)), normal((45, 7))),
+    ):
+        y = np.asarray(A.apply(jnp.asarray(truth))) + sigma * normal(45)
+        solution = fr.recover(A, y, noise=sigma)
+        u, _, vt = np.linalg.svd(np.asarray(solution.matrix))
+        U, V = u[:, :2], vt[:2].T
+        units = np.eye(30).reshape(30, 15, 2)
+        moves = np.stack([z[:8] @ V.T + U @ z[8:].T for z in units])
+        J = np.stack([np.asarray(A.apply(jnp.asarray(move))) for move in moves], axis=1)
+        covariance = np.linalg.pinv(J.T @ J, rcond=1e-9)
+        tangents = moves.reshape(30, -1)
+        expected = sigma * np.sqrt(np.einsum("ue,uv,ve->e", tangents, covariance, tangents))
+        found = solution.standard_errors()
+        np.testing.assert_allclose(found.ravel(), expected, rtol=1e-4)
+        some = solution.standard_errors([0, 3], [1, 6])
+        np.testing.assert_allclose(some, found[[0, 3], [1, 6]], rtol=1e-12)
+
+
+def test_standard_errors_by_solves_are_those_by_an_inverse(monkeypatch):
+    truth = low_rank(20, 15, 2)
+    solution = recovered(
+        uniform(20, 15, 180, 3, least=4), truth + 1e-3 * RNG.standard_normal((20, 15)), noise=1e-3
+    )
+    expected = solution.standard_errors([0, 3], [1, 6])
+    monkeypatch.setattr("flatrank.recovery.determined._standard_errors._DENSE", 0)
+    np.testing.assert_allclose(solution.standard_errors([0, 3], [1, 6]), expected, rtol=1e-5)
+
+
+def test_standard_errors_need_noise_and_a_decision():
+    mask = uniform(8, 7, 45, 0, least=3)
+    with pytest.raises(ValueError, match="recover with `noise`"):
+        recovered(mask, low_rank(8, 7, 1)).standard_errors()
+    noisy = low_rank(8, 7, 1) + 0.1 * RNG.standard_normal((8, 7))
+    flattest = recovered(mask, noisy, depth=2, penalty="flatness", noise=0.1)
+    with pytest.raises(ValueError, match="undecided"):
+        flattest.standard_errors()

@@ -15,6 +15,7 @@ from .._checks import (
     memory_budget,
     positive_integer,
     require_memory,
+    rows_of,
 )
 from ._base import AbstractMeasurements, Network
 from ._moments import LITTLE_WORK, building_work, end_moments, moment_tensor, on_host, tensor_size
@@ -159,7 +160,7 @@ class DenseMeasurements(AbstractMeasurements):
 
     def _part(self, chosen: Int[Array, " K"]) -> "DenseMeasurements":
         """The measurements with the given indices, not prepared."""
-        return DenseMeasurements(self.matrices[chosen], prepare=False)
+        return DenseMeasurements(rows_of(self.matrices, chosen), prepare=False)
 
     def _prepared(
         self, depth: int | None, width: int | None, memory: int | None

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._checks import as_index, as_numbers, as_shape, is_traced
+from .._checks import as_index, as_numbers, as_shape, is_traced, rows_of
 from ._base import AbstractMeasurements, Network
 
 # Rows of both factors are gathered for at most this many numbers at a time (128 MiB in float64).
@@ -64,7 +64,7 @@ class EntryMeasurements(AbstractMeasurements):
                 f"{mask.shape} and data type {mask.dtype}: pass for example `~numpy.isnan(X)`."
             )
         rows, columns = np.nonzero(mask)
-        return cls(jnp.asarray(rows), jnp.asarray(columns), mask.shape)
+        return cls(rows, columns, mask.shape)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -154,4 +154,6 @@ class EntryMeasurements(AbstractMeasurements):
 
     def _part(self, chosen: Int[Array, " K"]) -> "EntryMeasurements":
         """The entries with the given indices."""
-        return EntryMeasurements(self.rows[chosen], self.columns[chosen], self.shape)
+        return EntryMeasurements(
+            rows_of(self.rows, chosen), rows_of(self.columns, chosen), self.shape
+        )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .._checks import as_real, not_empty
+from .._checks import as_real, not_empty, rows_of
 from ._base import AbstractMeasurements, Network
 
 
@@ -98,7 +98,7 @@ class RankOneMeasurements(AbstractMeasurements):
 
     def _part(self, chosen: Int[Array, " K"]) -> "RankOneMeasurements":
         """The measurements with the given indices."""
-        return RankOneMeasurements(self.left[chosen], self.right[chosen])
+        return RankOneMeasurements(rows_of(self.left, chosen), rows_of(self.right, chosen))
 
 
 def _squared_rows(vectors: Array, factor: Array | None, transpose: bool = False) -> jax.Array:

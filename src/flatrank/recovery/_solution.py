@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -183,20 +184,25 @@ def solution(
     Every field has the same type whatever the method, so that `jax.lax.cond` can choose between two.
     """
     dtype = network.layers[0].dtype
-    gap, strength = (jnp.asarray(value, dtype) for value in (gap, strength))
+
+    def number(value: Any, dtype: Any = dtype) -> Array:
+        # `jnp.asarray` compiles a program for every shape.
+        traced = isinstance(value, jax.Array)
+        return jnp.asarray(value, dtype) if traced else jax.device_put(np.asarray(value, dtype))
+
     return Solution(
         network=network,
         result=result,
         method=method,
         bias=bias,
-        residual=jnp.asarray(residual, dtype),
-        penalty=bias(network, A) if penalty is None else jnp.asarray(penalty, dtype),
-        rank=jnp.asarray(rank),
+        residual=number(residual),
+        penalty=bias(network, A) if penalty is None else number(penalty),
+        rank=number(rank, None),
         determined=nothing_known(*network.shape) if determined is None else determined,
-        gap=gap,
-        strength=strength,
-        noise=jnp.asarray(jnp.nan if noise is None else noise, dtype),
-        outer_steps=jnp.asarray(outer_steps),
-        inner_steps=jnp.asarray(inner_steps),
-        residual_history=jnp.asarray(residual_history, dtype),
+        gap=number(gap),
+        strength=number(strength),
+        noise=number(jnp.nan if noise is None else noise),
+        outer_steps=number(outer_steps, None),
+        inner_steps=number(inner_steps, None),
+        residual_history=number(residual_history),
     )

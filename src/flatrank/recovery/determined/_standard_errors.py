@@ -59,7 +59,7 @@ def standard_errors(
         errors[known] = _by_inverse(_inverse(normal), U, V, i[known], j[known])
     else:
         pairs = zip(i[known], j[known], strict=True)
-        errors[known] = [_by_solve(space, U, V, *pair) for pair in pairs]
+        errors[known] = [_by_solve(space, U, V, int(row), int(column)) for row, column in pairs]
     return noise * (errors.reshape(m, n) if whole else errors)
 
 

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, PRNGKeyArray
 
@@ -42,7 +41,7 @@ def determined_at(
     space = TangentSpace(F, X, max_inner_steps, stop)
     traced = is_traced(X, F)
     measurements = None if traced else A
-    nowhere = Move(X.U, X.V, xp.zeros_like(X.U), xp.zeros_like(X.V))
+    nowhere = Move(X.U, X.V, xp.zeros_like(X.U)[None], xp.zeros_like(X.V)[None])
     if _sees_every_entry(A):
         return _answer(Determinacy.yes, nowhere, measurements)
     blind = machine.run(_blind_move, space, key)
@@ -63,14 +62,14 @@ def determined_at(
     if not len(unconfirmed):
         if blind.still:
             return _answer(Determinacy.yes, nowhere, A)
-        return _answer(Determinacy.partly, blind.move, A)
+        return _answer(Determinacy.partly, _another(space, blind, key), A)
     rest = np.setdiff1d(np.arange(A.count), unconfirmed)
     if len(rest):
         F_rest = factored(A.part(rest), X.U.shape[1], machine, X.U.dtype)
         without = machine.run(_blind_move, space._replace(F=F_rest), key)
         if not without.settled:
             return nothing_known(m, n)
-        move = without.move
+        move = _another(space._replace(F=F_rest), without, key)
     else:
         move = _random_move(space, key)
     return _answer(Determinacy.one_of_several if blind.still else Determinacy.partly, move, A)
@@ -112,17 +111,25 @@ def _random_move(space: TangentSpace, key: PRNGKeyArray) -> Move:
     xp, m, Z = space.F.machine.xp, space.F.shape[0], space.orthonormal
     random = space.F.machine.normal(key, Z.shape, Z.dtype)
     random = random * xp.where(xp.sum(Z * Z, axis=0) > 0, 1.0, 0.0).astype(Z.dtype)[None]
-    return Move(Z[:m], Z[m:], random[:m], random[m:])
+    return Move(Z[:m], Z[m:], random[None, :m], random[None, m:])
 
 
 def _blind_move(space: TangentSpace, key: PRNGKeyArray) -> _Blind:
     xp, m = space.F.machine.xp, space.F.shape[0]
     move = _random_move(space, key)
-    tangent = xp.concatenate([move.A, move.B])
+    tangent = xp.concatenate([move.A[0], move.B[0]])
     fit = space.projection(space.measured(tangent))
     rest = space.without_gauge(tangent - fit.tangent)
     still = xp.max(xp.abs(rest)) <= STILL
-    return _Blind(move._replace(A=rest[:m], B=rest[m:]), still, fit.settled)
+    return _Blind(move._replace(A=rest[None, :m], B=rest[None, m:]), still, fit.settled)
+
+
+def _another(space: TangentSpace, blind: _Blind, key: PRNGKeyArray) -> Move:
+    """The move with a second one."""
+    key = jax.random.fold_in(key, 1 + _PROBES)
+    moves = blind.move, space.F.machine.run(_blind_move, space, key).move
+    A, B = (np.concatenate([np.asarray(move[side]) for move in moves]) for side in (2, 3))
+    return blind.move._replace(A=A, B=B)
 
 
 def _seen(F: AbstractFactored, A: AbstractMeasurements) -> Any:
@@ -169,4 +176,4 @@ def _either(condition: Any, yes: Any, no: Any) -> Any:
 
 
 def _answer(status: Any, move: Move, A: AbstractMeasurements | None) -> Determined:
-    return Determined(status, Move(*(jnp.asarray(part) for part in move)), A)
+    return Determined(status, Move(*(jax.device_put(part) for part in move)), A)

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 
 from ...network import DeepLinear, balanced_layers
 from .._degrees_of_freedom import determined_rank
@@ -37,7 +37,7 @@ def outcome(
     U, s, V = (xp.where(zero, 0.0, part).astype(y.dtype) for part in X)
     width = problem.width or limit or determined_rank(A, None)
     network = DeepLinear(
-        tuple(jnp.asarray(layer) for layer in balanced_layers(xp, U, s, V.T, depth, width))
+        tuple(jax.device_put(layer) for layer in balanced_layers(xp, U, s, V.T, depth, width))
     )
     target = F.arranged(y_here)
     largest = xp.max(xp.abs(target))
