@@ -4,6 +4,8 @@
 takes dense singular value decompositions at the true matrix, and `judge` compares a solution with it.
 """
 
+from itertools import count as numbers
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -306,3 +308,17 @@ def judge(problem: Problem, solution: Any) -> Verdict:
         wrong,
         solution.message,
     )
+
+
+def small_verdicts(count: int, side: int) -> list[tuple[str, Verdict]]:
+    """The verdicts on the first `count` problems of at most side x side, in a process of their own."""
+    import jax
+
+    import flatrank as fr
+
+    jax.config.update("jax_enable_x64", True)
+    small = (one for one in map(problem, numbers()) if max(one.shape) <= side)
+    return [
+        (str(one), judge(one, fr.recover(one.measurements(), one.y)))
+        for one in islice(small, count)
+    ]

@@ -6,7 +6,8 @@
 `exact_problems.py` draws them, from below the information limit (oversampling 0.8) to twice as far, and
 decides by dense algebra whether the truth is determined. A matrix is right up to a relative Frobenius
 error of 1e-6. Exceptions are printed with their number: another matrix, or an entry of another value,
-that is called determined; a success where the truth is not determined; whatever is raised.
+that is called determined; a success where the truth is not determined; no success where it is, and was
+found; whatever is raised.
 """
 
 import argparse
@@ -49,6 +50,8 @@ def exception(one: Problem, solution: Any, verdict: Verdict) -> str | None:
         return f"{one}: right, claimed; truth determined: {verdict.determined}"
     if verdict.wrong_entries:
         return f"{one}: {verdict.wrong_entries} of {verdict.entries} entries called determined are wrong"
+    if verdict.outcome == "right, not claimed":
+        return f"{one}: right and determined, not claimed: {verdict.result}"
     return None
 
 
