@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo bench-flatness bench-recovery bench-dynamics bench-completion bench-startup bench-one-pass check test lint types architecture format clean
+.PHONY: demo bench-flatness bench-recovery bench-never-wrong bench-dynamics bench-completion bench-startup bench-one-pass check test lint types architecture format clean
 
 demo: .venv/demo
 	$(BIN)/flatrank demo
@@ -18,6 +18,9 @@ bench-flatness: .venv/bench
 
 bench-recovery: .venv/bench
 	$(BIN)/python benchmarks/recovery.py --keep
+
+bench-never-wrong: .venv/test
+	$(BIN)/python benchmarks/never_wrong.py --keep
 
 bench-dynamics: .venv/bench
 	$(BIN)/python benchmarks/dynamics.py

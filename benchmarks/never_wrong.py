@@ -1,6 +1,6 @@
 """10,000 random exact problems: does `recover` ever call a wrong matrix a success?
 
-    python benchmarks/never_wrong.py --keep        # all of them, one core
+    make bench-never-wrong                         # all of them, one core, kept
     python benchmarks/never_wrong.py --only 123    # one problem again
 
 `exact_problems.py` draws them, from below the information limit (oversampling 0.8) to twice as far, and
@@ -122,7 +122,7 @@ def page(figures: dict[str, Any], about: dict[str, Any]) -> str:
     return f"""# Never wrong
 
 `recover` on {figures["problems"]:,} random exact problems: how often does it call another matrix than
-the truth a success? Written by `python benchmarks/never_wrong.py --keep` on {about["device"]},
+the truth a success? Written by `make bench-never-wrong` on {about["device"]},
 one core, float64, jax {about["jax"]}, {about["date"]}, in {figures["seconds"] / 60:.0f} minutes.
 `recover` takes {1e3 * figures["median seconds"]:.0f} ms (median; at most
 {figures["largest seconds"]:.1f} s).
