@@ -184,7 +184,8 @@ def determinacy(problem: Problem, X: np.ndarray, rank: int) -> Determinacy:
     """Whether the measurements determine this matrix of this rank among those of the rank.
 
     "no": a move that keeps the rank is not seen, to first order. "unconfirmed": all are seen, but some
-    measurement is needed for that (leverage one), lines aside that have just `rank` entries.
+    measurement is needed for that (leverage one), lines aside that have just `rank` entries;
+    if nothing is left but such lines, any values would fit a matrix of the rank.
     """
     (m, n), count = problem.shape, len(problem.y)
     if count < rank * (m + n - rank):
@@ -199,7 +200,7 @@ def determinacy(problem: Problem, X: np.ndarray, rank: int) -> Determinacy:
         J = J[_core(problem, rank)]
     left, s, _ = np.linalg.svd(J, full_matrices=False)
     leverages = np.sum(left[:, : _rank(s)] ** 2, axis=1)
-    return "yes" if np.all(1 - leverages >= 1e-8) else "unconfirmed"
+    return "yes" if len(J) and np.all(1 - leverages >= 1e-8) else "unconfirmed"
 
 
 def _rank(s: np.ndarray) -> int:
