@@ -106,7 +106,7 @@ def not_empty(matrix: jax.Array, name: str) -> jax.Array:
     return matrix
 
 
-def _looked_at(value: Any, array: jax.Array) -> tuple[Any, Any]:
+def _looked_at(value: Any, array: Any) -> tuple[Any, Any]:
     """The array and whose functions to use: NumPy's wherever it can see it without a copy.
 
     JAX compiles each function for its shape, 30 ms each time.
@@ -118,7 +118,7 @@ def _looked_at(value: Any, array: jax.Array) -> tuple[Any, Any]:
     return array, jax.numpy
 
 
-def rows_of(array: jax.Array, chosen: jax.Array) -> Any:
+def rows_of(array: Any, chosen: Any) -> Any:
     """The rows with the given indices: in NumPy where it can see them, without a compiled program."""
     if is_traced(array, chosen):
         return array[chosen]
