@@ -98,7 +98,11 @@ def problem(number: int) -> Problem:
     rank = int(rng.integers(1, min(m, n, 4) + 1))
     count = min(m * n, round(rng.uniform(0.8, 2) * rank * (m + n - rank)))
     P, Q = _factors(made, rng, m, n, rank)
-    return Problem(number, seen, made, P, Q, _at(seen, rng, m, n, rank, count))
+    while True:
+        drawn = Problem(number, seen, made, P, Q, _at(seen, rng, m, n, rank, count))
+        # Zeros alone: the zero matrix is the least of any penalty, and says nothing of a sparse one.
+        if drawn.y.any():
+            return drawn
 
 
 def _factors(

@@ -20,10 +20,13 @@ def conjugate_gradients(
     def iterate(carry: tuple) -> tuple:
         x, r, direction, size, steps = carry
         image = equations.normal(direction)
-        length = size / xp.vdot(direction, image)
+        curvature = xp.vdot(direction, image)
+        # No curvature is left where the residual is rounding: that is the end.
+        curved = curvature > 0
+        length = xp.where(curved, size / xp.where(curved, curvature, 1), 0).astype(r.dtype)
         x, r = x + length * direction, r - length * image
         z = equations.precondition(r)
-        new = xp.vdot(r, z)
+        new = xp.where(curved, xp.vdot(r, z), 0).astype(r.dtype)
         return x, r, z + (new / size) * direction, new, steps + 1
 
     r = equations.enter(right)

@@ -10,9 +10,12 @@ from jaxtyping import Bool
 from ..._checks import as_index, require_memory
 from ...measurements import AbstractMeasurements
 
-# An entry is determined if the move that no measurement sees leaves it where it is, up to this part of
-# what a random move does. Moves are known to 1e-7; those of entries that are free are of order one.
-STILL = 1e-5
+# An entry is determined if moves that no measurement sees leave it where it is, up to this part of what
+# a random move does. Moves are known to 1e-8; those of entries that are free are of order one.
+STILL = 1e-6
+# A line of the matrix is zero up to this part of the largest. An observed zero is the product of two
+# lines of which either may be zero, so that no entry of such a line is called determined.
+_ZERO = 1e-9
 
 # Larger tables are not counted for a message, and so many lines are named in it.
 _COUNTED, _NAMED = 10_000_000, 5
@@ -61,7 +64,7 @@ class Determined(eqx.Module):
 
     * `status`: a member of `Determinacy`: `yes`, `partly`, `one_of_several` or `undecided`.
     * `move`: random moves that no measurement sees, zero where everything is determined. One of them
-      leaves an entry that is free nearly where it is by chance, in one of 1e5 cases; two do not.
+      leaves an entry that is free nearly where it is by chance, in one of 1e6 cases; two do not.
     * `measurements`: those that were asked; None where nothing is known, and under `jit` and `vmap`.
     """
 
@@ -101,13 +104,16 @@ class Determined(eqx.Module):
 
     def _still(self, i: Any, j: Any, product: Any, joined: Any) -> np.ndarray:
         U, V, A, B = (np.asarray(part, float) for part in self.move)
-        sizes = joined(np.linalg.norm(U, axis=1)[i], np.linalg.norm(V, axis=1)[j])
+        own, other = np.linalg.norm(U, axis=1), np.linalg.norm(V, axis=1)
+        sizes = joined(own[i], other[j])
         if self.status in (Determinacy.yes, Determinacy.undecided):
             return np.full(
                 sizes.shape if sizes.ndim > 1 else i.shape, self.status == Determinacy.yes
             )
         moves = (product(U[i], b[j]) + product(a[i], V[j]) for a, b in zip(A, B, strict=True))
-        return np.max([np.abs(move) for move in moves], axis=0) <= STILL * sizes
+        zero = [side <= _ZERO * side.max() for side in (own, other)]
+        free = (np.logical_or.outer if sizes.ndim > 1 else np.logical_or)(zero[0][i], zero[1][j])
+        return (np.max([np.abs(move) for move in moves], axis=0) <= STILL * sizes) & ~free
 
     @property
     def rows(self) -> Bool[np.ndarray, " m"]:

@@ -13,7 +13,7 @@ from ..factored import AbstractFactored
 
 # Each round of conjugate gradients leaves this much of the error, for entries on the host in float32;
 # rounds go on until a step is smaller than this part of the first.
-_INNER, _SETTLED = 0.03, 1e-7
+_INNER, _SETTLED = 0.03, 1e-8
 _ROUNDS = 40
 
 
@@ -73,7 +73,7 @@ class TangentSpace(NamedTuple):
         return Projection(tangent, left, (size <= _SETTLED * first) & xp.isfinite(first))
 
     def inverse(self, right: Any) -> Any:
-        """(J^T J)^+ right, for a tangent `right` that is in its range, to 1e-7."""
+        """(J^T J)^+ right, for a tangent `right` that is in its range, to 1e-8."""
         F, machine, xp = self.F, self.F.machine, self.F.machine.xp
         Z = self.orthonormal
         J = F.linearized(Z)

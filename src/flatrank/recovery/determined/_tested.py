@@ -16,8 +16,8 @@ from ._redundancy import core
 from ._tangent import Projection, TangentSpace
 
 # A measurement of which less than this is left has leverage one.
-_UNCONFIRMED = 1e-5
-# So many random values; one alone leaves 1e-5 of a measurement by chance in one of 1e5 cases.
+_UNCONFIRMED = 1e-6
+# So many random values; one alone leaves 1e-6 of a measurement by chance in one of 1e6 cases.
 _PROBES = 3
 
 

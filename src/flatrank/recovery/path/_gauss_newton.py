@@ -49,6 +49,7 @@ def gauss_newton(
     downhill = J.transpose(-R) - ridge[None] * Z
     equations = F.normal_equations(Z, J, ridge, blocks=blocks)
     step, inner_steps = conjugate_gradients(machine, equations, downhill, accuracy, max_steps, stop)
+    step = xp.where(xp.isfinite(xp.vdot(step, step)), step, 0.0)
 
     def moved(fraction: Any) -> tuple[Any, Any, Any]:
         Z_new = Z + fraction * step
