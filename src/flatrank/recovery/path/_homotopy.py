@@ -220,6 +220,8 @@ class _Problem(NamedTuple):
         s = xp.where(X.s > _NEGLIGIBLE * state.t, X.s, 0.0)
         X = LowRankMatrix(*machine.live(s > 0, X.U, s, X.V))
         live = X.s > 0
+        # With noise there is no end to fall to, and bold steps would go to and fro.
+        bold = growing and self.floor is None and self.watch is None
         ridge = weight * xp.where(live, xp.where(live, X.s, 1.0) ** (q - 1), 0.0)
         moved = gauss_newton(
             F,
@@ -231,7 +233,7 @@ class _Problem(NamedTuple):
             blocks=growing,
             eps=eps,
             stop=self.settings.stop,
-            boldness=xp.where(state.stalled >= _PATIENCE, _BOLD, 1.0) if growing else 1.0,
+            boldness=xp.where(state.stalled >= _PATIENCE, _BOLD, 1.0) if bold else 1.0,
         )
         X, R = moved.X, moved.R
         residual = xp.linalg.norm(R) / xp.linalg.norm(self.target)

@@ -112,12 +112,9 @@ class Path(AbstractMethod):
         limit = determined_rank(A, problem.width)
         settings = self._settings(problem.depth, limit, y, problem.on_step, problem.stop)
         F = factored(A, start_width(A.shape, limit), machine, y.dtype)
-        if noise is not None:
-            found = self._fitted(problem, F, key, settings)
-        elif is_traced(A, y, key):
-            found = self._interpolated(problem, F, key, settings)
-        else:
-            found = self._best_of_several(problem, F, key, settings)
+        found = self._led_to(problem, F, key, settings)
+        if not is_traced(A, y, noise, key):
+            found = self._best_of_several(problem, F, key, settings, found)
         return solution(
             A,
             found.network,
@@ -134,10 +131,17 @@ class Path(AbstractMethod):
             residual_history=found.end.history,
         )
 
+    def _led_to(
+        self, problem: Problem, F: AbstractFactored, key: PRNGKeyArray, settings: PathSettings
+    ) -> Outcome:
+        """Where one path leads."""
+        solve = self._interpolated if problem.noise is None else self._fitted
+        return solve(problem, F, key, settings)
+
     def _interpolated(
         self, problem: Problem, F: AbstractFactored, key: PRNGKeyArray, settings: PathSettings
     ) -> Outcome:
-        """Where one path leads, and whether its matrix is determined."""
+        """Where one path to exact values leads, and whether its matrix is determined."""
         end = F.machine.run(homotopy, F, F.machine.xp.asarray(problem.y), key, settings)
         found = outcome(F, problem, end.X, end)
         met = (found.residual <= problem.tolerance) & (found.rank > 0)
@@ -149,18 +153,22 @@ class Path(AbstractMethod):
         return found._replace(result=result)
 
     def _best_of_several(
-        self, problem: Problem, F: AbstractFactored, key: PRNGKeyArray, settings: PathSettings
+        self,
+        problem: Problem,
+        F: AbstractFactored,
+        key: PRNGKeyArray,
+        settings: PathSettings,
+        found: Outcome,
     ) -> Outcome:
-        """The path's matrix; where that is not the one, the best of several from random starts.
+        """What was found; where that is not the one, the best of several from random starts.
 
         Where none meets the measurements at a rank that they determine, the path may be wider: an
         interpolator of more numbers than measurements, which is said of it.
         """
-        found = self._interpolated(problem, F, key, settings)
         for attempt in range(_RESTARTS):
             if problem.stop.now() or not self._worth_another(problem, F, found, key):
                 break
-            another = self._interpolated(
+            another = self._led_to(
                 problem, F, jax.random.fold_in(key, 2 + attempt), settings._replace(sweeps=0)
             )
             found = max(found, another, key=_preference)
@@ -183,12 +191,12 @@ class Path(AbstractMethod):
         self, problem: Problem, F: AbstractFactored, found: Outcome, key: PRNGKeyArray
     ) -> bool:
         """Whether another start may lead to a matrix that is determined."""
-        if found.result == Result.partly_determined:
+        if found.result == Result.partly_determined and problem.noise is None:
             # Not where the measurements are blind at any matrix of the rank.
             return not blind_everywhere(
                 problem.A, F, int(found.rank), key, _TEST_STEPS, problem.stop
             )
-        return found.result in (Result.step_limit, Result.one_of_several, Result.undecided)
+        return found.result in _WORTH_ANOTHER
 
     def _fitted(
         self, problem: Problem, F: AbstractFactored, key: PRNGKeyArray, settings: PathSettings
@@ -220,6 +228,12 @@ class Path(AbstractMethod):
         return determined_at(problem.A, F, X, key, steps, problem.stop)
 
 
+_WORTH_ANOTHER: tuple[Any, ...] = (
+    Result.step_limit,
+    Result.one_of_several,
+    Result.undecided,
+    Result.noise_not_reached,
+)
 # From the best to the worst; of equals, the one with the smaller residual.
 _RANKED: tuple[Any, ...] = (
     Result.low_rank,
@@ -227,6 +241,8 @@ _RANKED: tuple[Any, ...] = (
     Result.partly_determined,
     Result.one_of_several,
     Result.undecided,
+    Result.noise_not_reached,
+    Result.collapsed,
     Result.step_limit,
     Result.not_finite,
 )
