@@ -68,3 +68,27 @@ def test_flattening_before_and_after(problem, tmp_path):
         *fr.flatness.layer_traces(fr.flatten(network, A), A),
     ]
     np.testing.assert_allclose(heights(figure), expected, rtol=1e-12)
+
+
+def test_known_leaves_free_entries_grey_and_shows_errors(tmp_path):
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((12, 2)) @ rng.standard_normal((2, 10))
+    mask = rng.random((12, 10)) < 0.8
+    mask[4] = np.arange(10) == 3
+    A = fr.EntryMeasurements.from_mask(mask)
+    exact = plots.known(fr.recover(A, truth[mask]))
+    exact.savefig(tmp_path / "exact.png")
+    matrix, determined = (axis.images[0].get_array() for axis in exact.axes[:2])
+    assert (np.isnan(matrix[4]) == (np.arange(10) != 3)).all()
+    assert (determined == ~np.isnan(matrix)).all()
+    rest = np.arange(12) != 4
+    np.testing.assert_allclose(matrix[rest], truth[rest], atol=1e-9)
+    noisy = fr.recover(A, truth[mask] + 1e-2 * rng.standard_normal(mask.sum()), noise=1e-2)
+    figure = plots.known(noisy)
+    errors = np.asarray(figure.axes[1].images[0].get_array())
+    np.testing.assert_array_equal(errors[rest], noisy.standard_errors()[rest])
+    flattest = fr.recover(A, truth[mask], 2, "flatness", noise=0.1)
+    alone = plots.known(flattest)
+    assert [axis.get_title() for axis in alone.axes if axis.images][:1] == ["the matrix, rank 0"]
+    with pytest.raises(TypeError, match="`solution`"):
+        plots.known(truth)

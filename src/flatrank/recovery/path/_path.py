@@ -183,8 +183,13 @@ class Path(AbstractMethod):
             values = F.machine.xp.asarray(problem.y)
             end = F.machine.run(homotopy, F_wide, values, key, wide)
             wider = outcome(F_wide, problem, end.X, end, limit)
-            if wider.residual <= problem.tolerance:
+            if not wider.residual <= problem.tolerance:
+                return found
+            if wider.rank > settings.rank_limit:
                 return wider._replace(result=Result.undetermined)
+            determined = self._determined(problem, F_wide, end.X, wider.rank > 0, key)
+            result = judged(determined, Result.low_rank)
+            return wider._replace(determined=determined, result=result)
         return found
 
     def _worth_another(
