@@ -1,6 +1,7 @@
 """What the measurements determine of a matrix of its rank, and that nothing else is called recovered."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -183,6 +184,17 @@ def test_under_jit_success_is_determined_as_well():
     assert not bool(blind.successful)
 
 
+@pytest.mark.parametrize("under_jit", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_data_in_float32_are_decided_too(under_jit):
+    truth = low_rank(12, 10, 1).astype(np.float32)
+    A = fr.DenseMeasurements(RNG.standard_normal((60, 12, 10)).astype(np.float32))
+    y = A.apply(jnp.asarray(truth))
+    solve = lambda y: fr.recover(A, y)  # noqa: E731
+    solution = (eqx.filter_jit(solve) if under_jit else solve)(y)
+    assert solution.matrix.dtype == jnp.float32
+    assert solution.result == Result.low_rank, solution.message
+
+
 def test_entries_that_are_none_are_named():
     solution = recovered(uniform(8, 7, 45, 0, least=3), low_rank(8, 7, 1))
     with pytest.raises(ValueError, match=r"outside 0\.\.7"):
@@ -199,6 +211,10 @@ def test_a_limit_of_time_returns_the_best_so_far():
     assert bool(jnp.all(jnp.isfinite(solution.matrix)))
     with pytest.raises(ValueError, match="`max_seconds` must be"):
         recovered(np.ones((3, 3), bool), low_rank(3, 3, 1), max_seconds=-1.0)
+    A = fr.IsotropicMeasurements((3, 3))
+    solve = jax.jit(lambda y: fr.recover(A, y, max_seconds=9).matrix)
+    with pytest.raises(ValueError, match="cannot be stopped"):
+        solve(jnp.ones(9))
     with pytest.raises(ValueError, match="cannot be stopped"):
         recovered(np.ones((3, 3), bool), low_rank(3, 3, 1), penalty="flatness", max_seconds=9)
 

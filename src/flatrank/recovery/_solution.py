@@ -39,7 +39,8 @@ class Result(eqx.Enumeration):
     )
     undecided = (
         "A matrix of the rank in `solution.rank` meets the measurements, but whether they determine it "
-        "was not decided within the step limits."
+        "was not decided: the test did not settle, or (under `jit` and `vmap`) there is a line of as "
+        "many entries as the rank."
     )
     undetermined = (
         "No matrix of a rank that the measurements could determine was found to meet them; one of a "

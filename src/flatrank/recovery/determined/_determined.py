@@ -9,10 +9,8 @@ from jaxtyping import Bool
 
 from ..._checks import as_index, require_memory
 from ...measurements import AbstractMeasurements
+from ._tangent import negligible
 
-# An entry is determined if moves that no measurement sees leave it where it is, up to this part of what
-# a random move does. Moves are known to 1e-8; those of entries that are free are of order one.
-STILL = 1e-6
 # A line of the matrix is zero up to this part of the largest. An observed zero is the product of two
 # lines of which either may be zero, so that no entry of such a line is called determined.
 _ZERO = 1e-9
@@ -104,6 +102,8 @@ class Determined(eqx.Module):
 
     def _still(self, i: Any, j: Any, product: Any, joined: Any) -> np.ndarray:
         U, V, A, B = (np.asarray(part, float) for part in self.move)
+        # Moves of entries that are free are of the order of what a random move does.
+        still = negligible(self.move.A.dtype)
         own, other = np.linalg.norm(U, axis=1), np.linalg.norm(V, axis=1)
         sizes = joined(own[i], other[j])
         if self.status in (Determinacy.yes, Determinacy.undecided):
@@ -113,7 +113,7 @@ class Determined(eqx.Module):
         moves = (product(U[i], b[j]) + product(a[i], V[j]) for a, b in zip(A, B, strict=True))
         zero = [side <= _ZERO * side.max() for side in (own, other)]
         free = (np.logical_or.outer if sizes.ndim > 1 else np.logical_or)(zero[0][i], zero[1][j])
-        return (np.max([np.abs(move) for move in moves], axis=0) <= STILL * sizes) & ~free
+        return (np.max([np.abs(move) for move in moves], axis=0) <= still * sizes) & ~free
 
     @property
     def rows(self) -> Bool[np.ndarray, " m"]:

@@ -6,15 +6,27 @@ factors that share s, nothing here depends on the condition number of X.
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .._conjugate_gradients import conjugate_gradients
 from .._low_rank_matrix import LowRankMatrix
 from .._machine import Stop
 from ..factored import AbstractFactored
 
 # Each round of conjugate gradients leaves this much of the error, for entries on the host in float32;
-# rounds go on until a step is smaller than this part of the first.
-_INNER, _SETTLED = 0.03, 1e-8
+# rounds go on until a step is smaller than `settled` of the first.
+_INNER = 0.03
 _ROUNDS = 40
+
+
+def settled(dtype: Any) -> float:
+    """The accuracy of projections, relative: 1e-8, and 5e-6 in float32."""
+    return max(1e-8, 40 * float(np.finfo(dtype).eps))
+
+
+def negligible(dtype: Any) -> float:
+    """What is zero for all that is known of numbers of order one: a hundred times the accuracy."""
+    return 100 * settled(dtype)
 
 
 class Projection(NamedTuple):
@@ -48,6 +60,7 @@ class TangentSpace(NamedTuple):
         """The fit of values (in the layout of residuals) by tangents."""
         F, machine, xp = self.F, self.F.machine, self.F.machine.xp
         Z = self.orthonormal
+        accuracy = settled(Z.dtype)
         J = F.linearized(Z)
         equations = F.normal_equations(Z, J, xp.zeros_like(self.X.s), blocks=True)
 
@@ -65,15 +78,15 @@ class TangentSpace(NamedTuple):
 
         begin = (xp.zeros_like(Z), values, *xp.asarray([1.0, 0.0], Z.dtype), machine.integer(0))
         tangent, left, size, first, _ = machine.loop(
-            lambda carry: (carry[2] > _SETTLED * carry[3]) & (carry[4] < _ROUNDS),
+            lambda carry: (carry[2] > accuracy * carry[3]) & (carry[4] < _ROUNDS),
             improve,
             begin,
             self.stop,
         )
-        return Projection(tangent, left, (size <= _SETTLED * first) & xp.isfinite(first))
+        return Projection(tangent, left, (size <= accuracy * first) & xp.isfinite(first))
 
     def inverse(self, right: Any) -> Any:
-        """(J^T J)^+ right, for a tangent `right` that is in its range, to 1e-8."""
+        """(J^T J)^+ right, for a tangent `right` that is in its range, to `settled`."""
         F, machine, xp = self.F, self.F.machine, self.F.machine.xp
         Z = self.orthonormal
         J = F.linearized(Z)
@@ -88,7 +101,9 @@ class TangentSpace(NamedTuple):
 
         size = xp.linalg.norm(right)
         found, _, _ = machine.loop(
-            lambda carry: (xp.linalg.norm(carry[1]) > _SETTLED * size) & (carry[2] < _ROUNDS),
+            lambda carry: (
+                (xp.linalg.norm(carry[1]) > settled(Z.dtype) * size) & (carry[2] < _ROUNDS)
+            ),
             improve,
             (xp.zeros_like(right), right, machine.integer(0)),
             self.stop,

@@ -11,13 +11,12 @@ from ...measurements import AbstractMeasurements, EntryMeasurements, IsotropicMe
 from .._low_rank_matrix import LowRankMatrix
 from .._machine import Stop
 from ..factored import AbstractFactored, factored
-from ._determined import STILL, Determinacy, Determined, Move, nothing_known
+from ._determined import Determinacy, Determined, Move, nothing_known
 from ._redundancy import core
-from ._tangent import Projection, TangentSpace
+from ._tangent import Projection, TangentSpace, negligible
 
-# A measurement of which less than this is left has leverage one.
-_UNCONFIRMED = 1e-6
-# So many random values; one alone leaves 1e-6 of a measurement by chance in one of 1e6 cases.
+# So many random values are fitted before a measurement has leverage one; of one alone hardly anything
+# is left by chance in one of 1e6 cases.
 _PROBES = 3
 
 
@@ -49,7 +48,8 @@ def determined_at(
     full = xp.sum(X.s > 0) == min(m, n)
     if traced:
         left = _left(space, _seen(F, A), jax.random.fold_in(key, 1))
-        confirmed = xp.all((xp.abs(left.left) > _UNCONFIRMED) | ~_seen(F, A)) & left.settled
+        confirmed = xp.abs(left.left) > negligible(X.U.dtype)
+        confirmed = xp.all(confirmed | ~_seen(F, A)) & left.settled
         yes = blind.still & blind.settled & (full | confirmed)
         return _answer(_either(yes, Determinacy.yes, Determinacy.undecided), blind.move, None)
     if not blind.settled:
@@ -120,7 +120,7 @@ def _blind_move(space: TangentSpace, key: PRNGKeyArray) -> _Blind:
     tangent = xp.concatenate([move.A[0], move.B[0]])
     fit = space.projection(space.measured(tangent))
     rest = space.without_gauge(tangent - fit.tangent)
-    still = xp.max(xp.abs(rest)) <= STILL
+    still = xp.max(xp.abs(rest)) <= negligible(rest.dtype)
     return _Blind(move._replace(A=rest[None, :m], B=rest[None, m:]), still, fit.settled)
 
 
@@ -158,16 +158,16 @@ def _unconfirmed(
     rank = int(np.sum(np.asarray(space.X.s) > 0))
     needed = core(A, rank) if isinstance(A, EntryMeasurements) else np.ones(A.count, bool)
     if not needed.any():
-        return np.arange(
-            A.count
-        )  # as many entries as the matrix takes numbers: nothing is confirmed
+        # As many entries as the matrix takes numbers: nothing is confirmed.
+        return np.arange(A.count)
     for probe in range(_PROBES):
         if not needed.any():
             break
         fit = machine.run(_left, space, seen, jax.random.fold_in(key, 1 + probe))
         if not fit.settled:
             return None
-        needed &= np.abs(np.asarray(fit.left).ravel()[places]) <= _UNCONFIRMED
+        left = np.abs(np.asarray(fit.left).ravel()[places])
+        needed &= left <= negligible(space.X.U.dtype)
     return np.flatnonzero(needed)
 
 

@@ -43,7 +43,7 @@ class Lagrangian(AbstractMethod):
         positive_integer(self.max_inner_steps, "max_inner_steps")
 
     def unfit(self, problem: Problem) -> str | None:
-        """A limit of time is for `Path`: this method is one program, which cannot be stopped."""
+        """A limit of time: this method is one program, which cannot be stopped."""
         if problem.stop.limited:
             return (
                 "`max_seconds` was given, and Lagrangian is one compiled program that cannot be "

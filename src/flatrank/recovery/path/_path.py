@@ -78,6 +78,12 @@ class Path(AbstractMethod):
                 "`method` is Path, on which the penalty's strength falls, and `strength` was given: "
                 f"pass `noise` or neither, {remedy}."
             )
+        machine = machine_for(problem.A, problem.y, problem.noise, problem.key)
+        if problem.stop.limited and machine is not HOST:
+            return (
+                "`max_seconds` was given, and what XLA has compiled (accelerators, `jit`, `vmap`, other "
+                "ensembles) cannot be stopped: leave it out, or pass method=Path(max_steps=...)."
+            )
         return None
 
     def solve(self, problem: Problem) -> Solution:
