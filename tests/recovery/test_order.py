@@ -84,3 +84,4 @@ def test_many_recoveries_factorise_one_batch_at_a_time(kind, penalty):
     text = jax.jit(several).lower(jnp.ones((3, A.count))).compile().as_text()
     assert text.count('custom_call_target="lapack_') > 3
     assert independent_factorisations(text) == []
+    assert independent_loops(text) == []

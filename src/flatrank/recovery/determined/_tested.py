@@ -47,7 +47,9 @@ def determined_at(
     # A matrix of full rank moves as it likes: the problem is linear, and nothing needs to confirm it.
     full = xp.sum(X.s > 0) == min(m, n)
     if traced:
-        left = _left(space, _seen(F, A), jax.random.fold_in(key, 1))
+        # One after the other (decision 3).
+        later = X._replace(U=machine.after(blind.move.A, X.U))
+        left = _left(space._replace(X=later), _seen(F, A), jax.random.fold_in(key, 1))
         confirmed = xp.abs(left.left) > negligible(X.U.dtype)
         confirmed = xp.all(confirmed | ~_seen(F, A)) & left.settled
         yes = blind.still & blind.settled & (full | confirmed)
