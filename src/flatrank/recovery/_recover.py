@@ -50,8 +50,8 @@ def recover(
     determine, and at condition numbers of 1e5 and more.
 
     `method`: "auto" takes `flatrank.recovery.Path()` for weight decay of depth 3 and more, and
-    `flatrank.recovery.Lagrangian()` otherwise and where the path finds no low-rank matrix. Pass one of
-    them, or `flatrank.recovery.Auto(...)`, to choose it or to set its step limits.
+    `flatrank.recovery.Lagrangian()` otherwise. Pass one of them, or `flatrank.recovery.Auto(...)`, to
+    choose it or to set its step limits.
 
     Without `noise` and `strength` the measurements are interpolated exactly. `noise`: the standard
     deviation of an error in y (in the units of y), or "auto" to estimate it on held-out measurements:
@@ -68,7 +68,10 @@ def recover(
     cannot be stopped). `on_step`: called with what is done ("step 12, residual 3.1e-05") and the
     fraction of the step limit, each outer step.
 
-    *Returns* a `Solution`: `matrix`, `successful`, `rank`, `message` and more.
+    *Returns* a `Solution`: `matrix`, `successful`, `rank`, `message` and more. A matrix of low rank is
+    successful where the measurements determine it, locally, and more of them agree than it takes;
+    `solution.determined` says which entries are determined, and `solution.standard_errors()` how
+    well where there is noise.
 
     Works under `jit` and `vmap`, where values cannot be looked at and only shapes are checked (`noise`
     "auto" does not). An error of 1e-8 needs float64: `jax.config.update("jax_enable_x64", True)`.
