@@ -63,6 +63,8 @@ RETURNED = [
     "Certificate",
     "NuclearMinimum",
     "Result",
+    "Determinacy",
+    "Determined",
     "Solution",
     "Completion",
     "HeldOut",
@@ -84,6 +86,7 @@ FOR_OTHER_ROOMS = [
     "as_matrix",
     "as_penalty",
     "as_values",
+    "balanced_layers",
     "held_network",
     "svd_of_product",
     "id_columns",
@@ -273,6 +276,7 @@ def valid_calls() -> dict[str, Call]:
                 "key": key,
                 "start": network,
                 "tolerance": 0.1,
+                "max_seconds": None,
                 "on_step": None,
             },
         ),
@@ -505,6 +509,7 @@ def valid_calls() -> dict[str, Call]:
         "plots.density": Call(fr.plots.density, {"density": density, "width": 0.1}, traced=False),
         "plots.layer_traces": Call(fr.plots.layer_traces, {"traces": s}, traced=False),
         "plots.flattening": Call(fr.plots.flattening, nA, traced=False),
+        "plots.known": Call(fr.plots.known, {"solution": fr.recover(A, y)}, traced=False),
         "plots.panels": Call(
             fr.plots.panels, {"title": "a", "found": [curve], "across": 1}, traced=False
         ),
