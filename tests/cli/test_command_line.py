@@ -164,7 +164,7 @@ def test_sense_says_that_it_failed_and_writes_nothing(sensed):
     assert not (folder / "M.npy").exists()
 
 
-def test_sense_leaves_empty_what_nothing_determines(sensed):
+def test_sense_leaves_empty_what_nothing_determines(sensed, monkeypatch):
     folder, truth = sensed
     mask = np.random.default_rng(1).random((12, 10)) < 0.8
     mask[4] = np.arange(10) == 3
@@ -190,6 +190,16 @@ def test_sense_leaves_empty_what_nothing_determines(sensed):
     )
     assert done.exit_code == 2
     assert "needs --noise" in done.output
+    # Too large for the errors of all entries: the matrix is written all the same.
+    monkeypatch.setattr("flatrank.recovery.determined._standard_errors._DENSE", 0)
+    output, errors = folder / "M2.csv", folder / "E2.csv"
+    done = CliRunner().invoke(
+        app, ["sense", *arguments, "--output", str(output), "--standard-errors", str(errors)]
+    )
+    assert done.exit_code == 1
+    assert "E2.csv was not written" in done.output.replace("\n", "")
+    assert output.exists()
+    assert not errors.exists()
 
 
 BAD_SENSE = [

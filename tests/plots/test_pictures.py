@@ -70,7 +70,7 @@ def test_flattening_before_and_after(problem, tmp_path):
     np.testing.assert_allclose(heights(figure), expected, rtol=1e-12)
 
 
-def test_known_leaves_free_entries_grey_and_shows_errors(tmp_path):
+def test_known_leaves_free_entries_grey_and_shows_errors(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     truth = rng.standard_normal((12, 2)) @ rng.standard_normal((2, 10))
     mask = rng.random((12, 10)) < 0.8
@@ -87,6 +87,10 @@ def test_known_leaves_free_entries_grey_and_shows_errors(tmp_path):
     figure = plots.known(noisy)
     errors = np.asarray(figure.axes[1].images[0].get_array())
     np.testing.assert_array_equal(errors[rest], noisy.standard_errors()[rest])
+    # Too large for the errors of all entries.
+    monkeypatch.setattr("flatrank.recovery.determined._standard_errors._DENSE", 0)
+    shown = plots.known(noisy).axes[1].images[0].get_array()
+    np.testing.assert_array_equal(shown, noisy.determined.table())
     flattest = fr.recover(A, truth[mask], 2, "flatness", noise=0.1)
     alone = plots.known(flattest)
     assert [axis.get_title() for axis in alone.axes if axis.images][:1] == ["the matrix, rank 0"]

@@ -2,12 +2,15 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .._words import DEPTH, PENALTY, PenaltyWord
 from .screen import console, progress, reports_bad_input, show_facts
+
+if TYPE_CHECKING:
+    from ..recovery import Solution
 
 
 @reports_bad_input
@@ -53,7 +56,7 @@ def sense(
     check_writable(output, (".npy", ".csv"))
     if report is not None:
         check_writable(report, (".html",))
-    level = _noise(noise)
+    level, too_many = _noise(noise), ""
     if standard_errors is not None:
         check_writable(standard_errors, (".npy", ".csv"))
         if level is None:
@@ -75,11 +78,11 @@ def sense(
         if found.usable:
             on_step(f"writing {output}", 1.0)
             write_matrix(output, found.known)
-            if standard_errors is not None:
-                errors = solution.standard_errors()
-                write_matrix(standard_errors, np.where(np.isfinite(errors), errors, np.nan))
             if report is not None:
                 write_report(report, f"{measurements.name}, recovered", [found.section()])
+            if standard_errors is not None:
+                on_step(f"writing {standard_errors}", 1.0)
+                too_many = _write_errors(standard_errors, solution)
     if not found.usable:
         typer.echo(f"Error: not recovered. {solution.message}", err=True)
         raise typer.Exit(1)
@@ -90,6 +93,23 @@ def sense(
         console.print(f"{empty:,} of {matrix.size:,} entries of {output} are left empty.")
     if report is not None:
         console.print(f"Report: {report}")
+    if too_many:
+        typer.echo(f"Error: {standard_errors} was not written. {too_many}", err=True)
+        raise typer.Exit(1)
+
+
+def _write_errors(path: Path, solution: "Solution") -> str:
+    """Write the standard errors, empty where there is none; or why there are too many of them."""
+    import numpy as np
+
+    from ..data import write_matrix
+
+    try:
+        errors = solution.standard_errors()
+    except MemoryError as error:
+        return str(error)
+    write_matrix(path, np.where(np.isfinite(errors), errors, np.nan))
+    return ""
 
 
 def _noise(noise: str) -> float | str | None:

@@ -28,6 +28,29 @@ def named(value: Any, name: str, of: str) -> Mapping[str, Any]:
     return value
 
 
+def heat_map(
+    axis: Any,
+    picture: np.ndarray,
+    title: str,
+    limits: tuple[float | None, float | None],
+    colours: str,
+    **settings: Any,
+) -> None:
+    """A matrix in colours with a scale beside it; NaN is grey."""
+    axis.set_facecolor("#e6e6e6")
+    shown = axis.imshow(
+        picture,
+        vmin=limits[0],
+        vmax=limits[1],
+        cmap=colours,
+        aspect="auto",
+        interpolation="nearest",
+        **settings,
+    )
+    axis.figure.colorbar(shown, ax=axis, shrink=0.85)
+    axis.set(title=title, xlabel="column", ylabel="row")
+
+
 def canvas(
     width: float = 6.0, height: float = 3.6, panels: int = 1, rows: int = 1
 ) -> tuple[Figure, Any]:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from .._checks import as_instance
 from ..completion import Completion, SingleCompletion
 from ..entries import Entries
-from ._canvas import ACCENT, COLOUR, canvas, named, numbers
+from ._canvas import ACCENT, COLOUR, canvas, heat_map, named, numbers
 
 _SIDE = 150
 _FITTED = "pass `completer.completion_` of a MatrixCompleter that was fitted"
@@ -128,23 +128,10 @@ def table(entries: Any, completion: Any) -> Figure:
     low, high = np.quantile(values, [0.01, 0.99])
     extent = (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5)
     spread = float(np.nanquantile(np.abs(residual), 0.99)) if np.isfinite(residual).any() else 1.0
-    for axis, picture, title, limits, colours in (
-        (axes[0], observed, "observed", (low, high), "viridis"),
-        (axes[1], recovered, "recovered", (low, high), "viridis"),
-        (axes[2], residual, "residual of hidden entries", (-spread, spread), "RdBu"),
-    ):
-        axis.set_facecolor("#e6e6e6")
-        shown = axis.imshow(
-            picture,
-            vmin=limits[0],
-            vmax=limits[1],
-            cmap=colours,
-            aspect="auto",
-            interpolation="nearest",
-            extent=extent,
-        )
-        figure.colorbar(shown, ax=axis, shrink=0.85)
-        axis.set(title=title, xlabel="column", ylabel="row")
+    heat_map(axes[0], observed, "observed", (low, high), "viridis", extent=extent)
+    heat_map(axes[1], recovered, "recovered", (low, high), "viridis", extent=extent)
+    title = "residual of hidden entries"
+    heat_map(axes[2], residual, title, (-spread, spread), "RdBu", extent=extent)
     return figure
 
 

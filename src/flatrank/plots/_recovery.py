@@ -1,5 +1,6 @@
 """Pictures of matrices that were recovered from measurements."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -7,14 +8,15 @@ from matplotlib.figure import Figure
 
 from .._checks import as_instance
 from ..recovery import Determinacy, Solution
-from ._canvas import canvas
+from ._canvas import canvas, heat_map
 
 
 def known(solution: Any) -> Figure:
     """The recovered matrix beside what is known about it: standard errors, or which entries are free.
 
     Entries that the measurements do not determine are left grey. Where it is not known which they are,
-    there is the matrix alone.
+    there is the matrix alone. A matrix whose factors have more than 10,000 numbers is too large for the
+    standard errors of all its entries: beside it is what is determined.
 
     Raises TypeError for what is no `Solution`.
     """
@@ -23,30 +25,21 @@ def known(solution: Any) -> Figure:
     decided = solution.determined.status != Determinacy.undecided
     determined = solution.determined.table() if decided else np.ones(matrix.shape, bool)
     figure, axes = canvas(9.0, 4.2, 2)
-    noisy = decided and bool(np.isfinite(solution.noise)) and determined.any()
-    if noisy:
-        errors = np.where(determined, solution.standard_errors(), np.nan)
-        right, title, colours = errors, "standard error", "magma"
-    else:
-        right, title, colours = determined.astype(float), "determined (1) or free (0)", "cividis"
-    if not decided:
-        axes[1].remove()
-    shown = np.where(determined, matrix, np.nan)
     # Few free entries with huge values would take all the colours.
     low, high = np.quantile(matrix[determined], [0.01, 0.99]) if determined.any() else (0.0, 1.0)
-    for axis, picture, name, limits, colour in (
-        (axes[0], shown, f"the matrix, rank {int(solution.rank)}", (low, high), "viridis"),
-        (axes[1], right, title, (None, None) if noisy else (0.0, 1.0), colours),
-    )[: 2 if decided else 1]:
-        axis.set_facecolor("#e6e6e6")
-        image = axis.imshow(
-            picture,
-            vmin=limits[0],
-            vmax=limits[1],
-            cmap=colour,
-            aspect="auto",
-            interpolation="nearest",
-        )
-        figure.colorbar(image, ax=axis, shrink=0.85)
-        axis.set(title=name, xlabel="column", ylabel="row")
+    shown = np.where(determined, matrix, np.nan)
+    heat_map(axes[0], shown, f"the matrix, rank {int(solution.rank)}", (low, high), "viridis")
+    if not decided:
+        axes[1].remove()
+        return figure
+    errors = None
+    if np.isfinite(solution.noise) and determined.any():
+        # The matrix may be too large for the errors of all its entries.
+        with suppress(MemoryError):
+            errors = np.where(determined, solution.standard_errors(), np.nan)
+    if errors is None:
+        right = determined.astype(float)
+        heat_map(axes[1], right, "determined (1) or free (0)", (0.0, 1.0), "cividis")
+    else:
+        heat_map(axes[1], errors, "standard error", (None, None), "magma")
     return figure

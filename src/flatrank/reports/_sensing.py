@@ -32,7 +32,7 @@ class RecoveredMatrix:
         partly = solution.result in (Result.partly_determined, Result.one_of_several)
         return bool(solution.successful) or (partly and bool(solution.determined.table().any()))
 
-    @property
+    @cached_property
     def known(self) -> np.ndarray:
         """The matrix with NaN where the measurements do not determine it."""
         if self.solution.successful:

@@ -1,5 +1,6 @@
 """The answer: which entries of a matrix of its rank the measurements determine."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -86,7 +87,7 @@ class Determined(eqx.Module):
             raise ValueError(
                 f"`rows` and `columns` have lengths {len(i)} and {len(j)}: pass a pair for each entry."
             )
-        return self._still(i, j, lambda a, b: np.einsum("ek,ek->e", a, b), np.hypot)
+        return self._still(i, j, lambda a, b: np.einsum("ek,ek->e", a[i], b[j]))
 
     def table(self) -> Bool[np.ndarray, "m n"]:
         """Whether each entry is determined, as a matrix; all False if undecided.
@@ -97,23 +98,19 @@ class Determined(eqx.Module):
         require_memory(
             20 * m * n, f"a table of {m} x {n} entries", "ask `entries` for some of them"
         )
-        lines = np.arange(m), np.arange(n)
-        return self._still(*lines, lambda a, b: a @ b.T, np.hypot.outer)
+        return self._still(np.arange(m)[:, None], np.arange(n)[None], lambda a, b: a @ b.T)
 
-    def _still(self, i: Any, j: Any, product: Any, joined: Any) -> np.ndarray:
+    def _still(self, i: np.ndarray, j: np.ndarray, product: Callable) -> np.ndarray:
+        """Whether entries stay where they are; `product` gives those of a matrix in two factors."""
+        if self.status in (Determinacy.yes, Determinacy.undecided):
+            return np.full(np.broadcast_shapes(i.shape, j.shape), self.status == Determinacy.yes)
         U, V, A, B = (np.asarray(part, float) for part in self.move)
         # Moves of entries that are free are of the order of what a random move does.
         still = negligible(self.move.A.dtype)
         own, other = np.linalg.norm(U, axis=1), np.linalg.norm(V, axis=1)
-        sizes = joined(own[i], other[j])
-        if self.status in (Determinacy.yes, Determinacy.undecided):
-            return np.full(
-                sizes.shape if sizes.ndim > 1 else i.shape, self.status == Determinacy.yes
-            )
-        moves = (product(U[i], b[j]) + product(a[i], V[j]) for a, b in zip(A, B, strict=True))
-        zero = [side <= _ZERO * side.max() for side in (own, other)]
-        free = (np.logical_or.outer if sizes.ndim > 1 else np.logical_or)(zero[0][i], zero[1][j])
-        return (np.max([np.abs(move) for move in moves], axis=0) <= still * sizes) & ~free
+        moves = (np.abs(product(U, b) + product(a, V)) for a, b in zip(A, B, strict=True))
+        zero = (own <= _ZERO * own.max())[i] | (other <= _ZERO * other.max())[j]
+        return (np.max(list(moves), axis=0) <= still * np.hypot(own[i], other[j])) & ~zero
 
     @property
     def rows(self) -> Bool[np.ndarray, " m"]:
@@ -122,20 +119,20 @@ class Determined(eqx.Module):
         The block is what is left when the line with the largest part of free entries is taken away,
         again and again: an invented row costs that row, and no column.
         """
-        return self._block()[0]
+        return self._block(~self.table())[0]
 
     @property
     def columns(self) -> Bool[np.ndarray, " n"]:
         """Whether each column is in the block of rows and columns that is determined throughout."""
-        return self._block()[1]
+        return self._block(~self.table())[1]
 
     def summary(self) -> str:
         """How many entries are free, and which lines they are in, in a sentence; empty if none is."""
         m, n = self.shape
         if self.status in (Determinacy.yes, Determinacy.undecided) or m * n > _COUNTED:
             return ""
-        free = int(np.sum(~self.table()))
-        kept = self._block()
+        free = ~self.table()
+        kept = self._block(free)
         lines = [
             _named(name, np.flatnonzero(~line))
             for name, line in zip(("row", "column"), kept, strict=True)
@@ -144,14 +141,12 @@ class Determined(eqx.Module):
         if not all(line.any() for line in kept):
             lines = []  # no block is determined throughout
         where = f", in {' and '.join(lines)}" if lines else ""
-        return f"Not determined: {free:,} of {m * n:,} entries{where}."
+        return f"Not determined: {free.sum():,} of {m * n:,} entries{where}."
 
-    def _block(self) -> tuple[np.ndarray, np.ndarray]:
-        m, n = self.shape
-        if self.status in (Determinacy.yes, Determinacy.undecided):
-            return tuple(np.full(size, self.status == Determinacy.yes) for size in (m, n))  # type: ignore
-        free = ~self.table()
-        kept = np.ones(m, bool), np.ones(n, bool)
+    def _block(self, free: Bool[np.ndarray, "m n"]) -> tuple[np.ndarray, np.ndarray]:
+        if self.status == Determinacy.undecided:
+            return np.zeros(len(free), bool), np.zeros(free.shape[1], bool)
+        kept = np.ones(len(free), bool), np.ones(free.shape[1], bool)
         counts = free.sum(1), free.sum(0)
         while counts[0].any():
             parts = [counts[0] / max(kept[1].sum(), 1), counts[1] / max(kept[0].sum(), 1)]

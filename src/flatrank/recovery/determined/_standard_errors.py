@@ -7,15 +7,16 @@ import scipy.linalg
 from jaxtyping import Float
 
 from ..._checks import as_index, require_memory
-from ...measurements import EntryMeasurements
+from ...measurements import AbstractMeasurements, EntryMeasurements
 from .._low_rank_matrix import LowRankMatrix
 from ..factored import factored, machine_for
 from ._determined import Determinacy, Determined
 from ._tangent import TangentSpace
 
-# Up to so many numbers in the factors the normal matrix is inverted: 0.5 GiB, 6 s. Beyond, every entry
-# takes a solve by conjugate gradients.
-_DENSE = 8000
+# Up to so many numbers in the factors the normal matrix is inverted, in place: 0.75 GiB, half a minute
+# on two cores. Beyond, every entry takes a solve by conjugate gradients, 0.1 s at that size; a whole
+# matrix would take hours.
+_DENSE = 10_000
 # Moves that nothing measures have no inverse: this part of the mean diagonal is added to it. Entries
 # that are determined are orthogonal to them.
 _RIDGE = 1e-10
@@ -30,6 +31,9 @@ def standard_errors(
     noise^2 t^T (J^T J)^+ t is the variance of an entry with tangent t, where J is the derivative of the
     measurements along matrices of the rank: the estimate of least squares to first order in the noise.
     Infinite where the entry is not determined.
+
+    Raises ValueError where the matrix is undecided, and MemoryError for a whole matrix whose factors
+    have more than 10,000 numbers.
     """
     m, n = determined.shape
     A = determined.measurements
@@ -40,9 +44,16 @@ def standard_errors(
         )
     U, V, *_ = (np.asarray(part, float) for part in determined.move)
     rank = U.shape[1]
+    unknowns = (m + n) * rank
+    dense = unknowns <= _DENSE
     whole = rows is None and columns is None
     if whole:
-        require_memory(40 * m * n, f"{m} x {n} standard errors", "pass `rows` and `columns`")
+        if not dense:
+            raise MemoryError(
+                f"Standard errors of a whole {m} x {n} matrix of rank {rank} need the inverse of a "
+                f"matrix with {unknowns:,} rows, which is formed up to {_DENSE:,}: pass `rows` and "
+                "`columns`, the entries that you want."
+            )
         i, j = (index.ravel() for index in np.indices((m, n)))
         known = determined.table().ravel()
     else:
@@ -53,14 +64,27 @@ def standard_errors(
     X = LowRankMatrix(*(xp.asarray(part) for part in (U, np.ones(rank), V)))
     space = TangentSpace(F, X, _INNER_STEPS)
     errors = np.full(len(i), np.inf)
-    unknowns = (m + n) * rank
-    if unknowns <= _DENSE:
+    if dense and not _few(int(known.sum()), A, unknowns, rank):
+        require_memory(
+            12 * unknowns**2 + 40 * len(i),
+            "The inverse of the normal matrix",
+            "ask for less at once",
+        )
         normal = _entry_normal(A, U, V) if isinstance(A, EntryMeasurements) else _normal(space)
-        errors[known] = _by_inverse(_inverse(normal), U, V, i[known], j[known])
+        _invert(normal)
+        errors[known] = _by_inverse(normal, U, V, i[known], j[known])
     else:
         pairs = zip(i[known], j[known], strict=True)
         errors[known] = [_by_solve(space, U, V, int(row), int(column)) for row, column in pairs]
     return noise * (errors.reshape(m, n) if whole else errors)
+
+
+def _few(count: int, A: AbstractMeasurements, unknowns: int, rank: int) -> bool:
+    """Whether solves for so many entries, of about 100 steps each, are cheaper than the inverse."""
+    if isinstance(A, EntryMeasurements):
+        # 8 N k operations a step, which take 25 times as long as those of LAPACK.
+        return 100 * 8 * 25 * count * A.count * rank < unknowns**3
+    return 2 * 100 * count < unknowns  # products with A or its transpose
 
 
 def _entry_normal(A: EntryMeasurements, U: np.ndarray, V: np.ndarray) -> np.ndarray:
@@ -93,20 +117,23 @@ def _normal(space: TangentSpace) -> np.ndarray:
     return J @ J.T
 
 
-def _inverse(normal: np.ndarray) -> np.ndarray:
+def _invert(normal: np.ndarray) -> None:
+    """Put the inverse into the upper triangle of a symmetric matrix; the lower one is spoilt."""
     np.einsum("ii->i", normal)[:] += _RIDGE * np.trace(normal) / len(normal)
-    factor, _ = scipy.linalg.lapack.dpotrf(normal, lower=1)
-    inverse, _ = scipy.linalg.lapack.dpotri(factor, lower=1)
-    return np.tril(inverse) + np.tril(inverse, -1).T
+    # LAPACK works in place on columns: the lower triangle of the transpose is the upper one.
+    factor, _ = scipy.linalg.lapack.dpotrf(normal.T, lower=1, overwrite_a=1)
+    scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
 
 
 def _by_inverse(
     inverse: np.ndarray, U: np.ndarray, V: np.ndarray, i: np.ndarray, j: np.ndarray
 ) -> np.ndarray:
+    """From the upper triangle of the inverse."""
     m, k = U.shape
     blocks = inverse.reshape(m + len(V), k, m + len(V), k)
     lines = np.arange(m + len(V))
     own = blocks[lines, :, lines, :]
+    own = np.triu(own) + np.triu(own, 1).transpose(0, 2, 1)
     found = np.empty(len(i))
     for start in range(0, len(i), 10_000):
         at = slice(start, start + 10_000)

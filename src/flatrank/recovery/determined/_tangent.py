@@ -4,6 +4,7 @@ At X = U diag(s) V^T the matrices of its rank move by U B^T + A V^T. With orthon
 factors that share s, nothing here depends on the condition number of X.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +12,14 @@ import numpy as np
 from .._conjugate_gradients import conjugate_gradients
 from .._low_rank_matrix import LowRankMatrix
 from .._machine import Stop
-from ..factored import AbstractFactored
+from ..factored import AbstractFactored, Derivative
 
 # Each round of conjugate gradients leaves this much of the error, for entries on the host in float32;
 # rounds go on until a step is smaller than `settled` of the first.
 _INNER = 0.03
 _ROUNDS = 40
+# Conjugate gradients in a round.
+INNER_STEPS = 500
 
 
 def settled(dtype: Any) -> float:
@@ -42,7 +45,7 @@ class TangentSpace(NamedTuple):
 
     F: AbstractFactored
     X: LowRankMatrix
-    max_inner_steps: int
+    max_inner_steps: int = INNER_STEPS
     stop: Stop | None = None
 
     @property
@@ -58,25 +61,35 @@ class TangentSpace(NamedTuple):
 
     def projection(self, values: Any) -> Projection:
         """The fit of values (in the layout of residuals) by tangents."""
+        J = self.F.linearized(self.orthonormal)
+        return self._refined(J, values, J.transpose, J.product)
+
+    def inverse(self, right: Any) -> Any:
+        """(J^T J)^+ right, for a tangent `right` that is in its range, to `settled`."""
+        J = self.F.linearized(self.orthonormal)
+        normal = lambda step: J.transpose(J.product(step))  # noqa: E731
+        return self._refined(J, right, lambda left: left, normal).tangent
+
+    def _refined(self, J: Derivative, left: Any, right: Callable, image: Callable) -> Projection:
+        """Steps J^T J step = right(left), summed; each takes image(step) off what is left."""
         F, machine, xp = self.F, self.F.machine, self.F.machine.xp
         Z = self.orthonormal
         accuracy = settled(Z.dtype)
-        J = F.linearized(Z)
         equations = F.normal_equations(Z, J, xp.zeros_like(self.X.s), blocks=True)
 
         def improve(carry: tuple) -> tuple:
             tangent, left, _, first, rounds = carry
             step, _ = conjugate_gradients(
-                machine, equations, J.transpose(left), _INNER, self.max_inner_steps, self.stop
+                machine, equations, right(left), _INNER, self.max_inner_steps, self.stop
             )
             # A later step that is no number: there was nothing left to fit.
             size = xp.linalg.norm(step)
             step = xp.where(xp.isfinite(size), step, 0.0)
             first = xp.where(rounds == 0, size, first)
             size = xp.where(xp.isfinite(size), size, 0.0)
-            return tangent + step, left - J.product(step), size, first, rounds + 1
+            return tangent + step, left - image(step), size, first, rounds + 1
 
-        begin = (xp.zeros_like(Z), values, *xp.asarray([1.0, 0.0], Z.dtype), machine.integer(0))
+        begin = (xp.zeros_like(Z), left, *xp.asarray([1.0, 0.0], Z.dtype), machine.integer(0))
         tangent, left, size, first, _ = machine.loop(
             lambda carry: (carry[2] > accuracy * carry[3]) & (carry[4] < _ROUNDS),
             improve,
@@ -84,31 +97,6 @@ class TangentSpace(NamedTuple):
             self.stop,
         )
         return Projection(tangent, left, (size <= accuracy * first) & xp.isfinite(first))
-
-    def inverse(self, right: Any) -> Any:
-        """(J^T J)^+ right, for a tangent `right` that is in its range, to `settled`."""
-        F, machine, xp = self.F, self.F.machine, self.F.machine.xp
-        Z = self.orthonormal
-        J = F.linearized(Z)
-        equations = F.normal_equations(Z, J, xp.zeros_like(self.X.s), blocks=True)
-
-        def improve(carry: tuple) -> tuple:
-            found, left, rounds = carry
-            step, _ = conjugate_gradients(
-                machine, equations, left, _INNER, self.max_inner_steps, self.stop
-            )
-            return found + step, left - J.transpose(J.product(step)), rounds + 1
-
-        size = xp.linalg.norm(right)
-        found, _, _ = machine.loop(
-            lambda carry: (
-                (xp.linalg.norm(carry[1]) > settled(Z.dtype) * size) & (carry[2] < _ROUNDS)
-            ),
-            improve,
-            (xp.zeros_like(right), right, machine.integer(0)),
-            self.stop,
-        )
-        return found
 
     def without_gauge(self, tangent: Any) -> Any:
         """The same move U B^T + A V^T with V^T B = 0: its square is then ||A||^2 + ||B||^2."""

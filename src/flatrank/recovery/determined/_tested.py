@@ -13,7 +13,7 @@ from .._machine import Stop
 from ..factored import AbstractFactored, factored
 from ._determined import Determinacy, Determined, Move, nothing_known
 from ._redundancy import core
-from ._tangent import Projection, TangentSpace, negligible
+from ._tangent import INNER_STEPS, Projection, TangentSpace, negligible
 
 # So many random values are fitted before a measurement has leverage one; of one alone hardly anything
 # is left by chance in one of 1e6 cases.
@@ -25,7 +25,7 @@ def determined_at(
     F: AbstractFactored,
     X: LowRankMatrix,
     key: PRNGKeyArray,
-    max_inner_steps: int,
+    max_inner_steps: int = INNER_STEPS,
     stop: Stop | None = None,
 ) -> Determined:
     """What the measurements determine of the matrices of the rank of X, which is positive, at X.
@@ -82,7 +82,7 @@ def blind_everywhere(
     F: AbstractFactored,
     rank: int,
     key: PRNGKeyArray,
-    max_inner_steps: int,
+    max_inner_steps: int = INNER_STEPS,
     stop: Stop | None = None,
 ) -> bool:
     """Whether the measurements are blind to moves of a random matrix of a rank: then at nearly all."""

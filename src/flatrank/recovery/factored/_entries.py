@@ -96,8 +96,8 @@ class HostEntries(AbstractFactored):
         def sums(lines: _Lines, other: np.ndarray) -> np.ndarray:
             other = np.ascontiguousarray(other)
             found = np.empty((len(lines), other.shape[1]))
-            self._in_parts(
-                lambda part: weighted_sums(part, lines[:3], residual, other, found), lines
+            self._share(
+                lambda part: weighted_sums(part, lines[:3], residual, other, found), lines.parts
             )
             return found
 
@@ -122,9 +122,9 @@ class HostEntries(AbstractFactored):
         P, Q = np.ascontiguousarray(Z[:m]), np.ascontiguousarray(Z[m:])
         found = np.zeros((m + n, width, width), dtype)
         for lines, other, blocks in ((self.rows, Q, found[:m]), (self.columns, P, found[m:])):
-            self._in_parts(
+            self._share(
                 lambda part: inverse_grams(part, lines[:2], other, ridge, _SLACK[dtype], blocks),  # noqa: B023
-                lines,
+                lines.parts,
             )
         return found
 
@@ -193,13 +193,11 @@ class HostEntries(AbstractFactored):
         from ._entry_kernels import add_inner_products
 
         own, other = np.ascontiguousarray(own), np.ascontiguousarray(other)
-        self._in_parts(
-            lambda part: add_inner_products(part, self.rows[:2], own, other, found), self.rows
+        self._share(
+            lambda part: add_inner_products(part, self.rows[:2], own, other, found),
+            self.rows.parts,
         )
         return found
-
-    def _in_parts(self, work: Callable[[tuple[int, int]], None], lines: _Lines) -> None:
-        self._share(work, lines.parts)
 
     def _share(self, work: Callable[[Any], None], parts: list) -> None:
         if self.pool is None:

@@ -17,9 +17,6 @@ from ._interpolate import interpolate
 from ._regularise import regularise
 from ._start import unit_start
 
-# Conjugate gradients in a round of the test of determinacy.
-_TEST_STEPS = 500
-
 
 class Lagrangian(AbstractMethod):
     """Any penalty at any depth: L-BFGS over the layers inside an augmented Lagrangian (decisions 1, 2).
@@ -80,7 +77,7 @@ def _judged(problem: Problem, found: Solution) -> Solution:
     U, s, Vt = (machine.xp.asarray(part) for part in found.network.svd())
     X = LowRankMatrix(U[:, :rank], s[:rank], Vt[:rank].T)
     F = factored(problem.A, rank, machine, problem.y.dtype)
-    determined = determined_at(problem.A, F, X, jax.random.key(0), _TEST_STEPS)
+    determined = determined_at(problem.A, F, X, jax.random.key(0))
     confirmed = determined.status == Determinacy.yes
     result = where(low_rank & ~confirmed, Result.converged, found.result)
     return replace(found, determined=determined, result=result)

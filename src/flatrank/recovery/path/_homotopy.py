@@ -30,6 +30,7 @@ from jaxtyping import PRNGKeyArray
 from ..._progress import OnStep
 from .._low_rank_matrix import LowRankMatrix, leading_singular_triples
 from .._machine import Stop
+from .._scale import safe_norm
 from .._step_limits import StepLimits
 from ..factored import AbstractFactored
 from ._gauss_newton import gauss_newton
@@ -129,12 +130,7 @@ def homotopy(
     target = F.arranged(y)
     dtype = target.dtype
     wide = start_width(F.shape, rank_limit)
-    largest = xp.max(xp.abs(target))
-    largest = xp.where(largest > 0, largest, 1.0)
-    norm = largest * xp.linalg.norm(
-        target / largest
-    )  # squares of data may not be numbers of its type
-    scale = norm / xp.sqrt(F.power)
+    scale = safe_norm(xp, target) / xp.sqrt(F.power)
     scale = xp.where(scale > 0, scale, 1.0)
     target = target / scale
     # All at once: XLA on a CPU may hang on loops that do not depend on each other (decision 3).

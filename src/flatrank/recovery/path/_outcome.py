@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import jax
 
 from ...network import DeepLinear, balanced_layers
-from .._degrees_of_freedom import determined_rank
 from .._low_rank_matrix import LowRankMatrix
 from .._method import Problem
+from .._scale import safe_norm
 from .._solution import Result, where
 from ..determined import Determinacy, Determined, nothing_known
 from ..factored import AbstractFactored
@@ -27,25 +27,22 @@ class Outcome(NamedTuple):
 
 
 def outcome(
-    F: AbstractFactored, problem: Problem, X: LowRankMatrix, end: PathEnd, limit: int | None = None
+    F: AbstractFactored, problem: Problem, X: LowRankMatrix, end: PathEnd, limit: int
 ) -> Outcome:
     """The outcome of a path that ended at X, of a rank up to `limit`; not judged yet."""
-    A, y, depth, xp = problem.A, problem.y, problem.depth, F.machine.xp
+    y, depth, xp = problem.y, problem.depth, F.machine.xp
     y_here = xp.asarray(y)
     # The path of measurements that are all zero is NaN.
     zero = xp.all(y_here == 0)
     U, s, V = (xp.where(zero, 0.0, part).astype(y.dtype) for part in X)
-    width = problem.width or limit or determined_rank(A, None)
+    width = problem.width or limit
     network = DeepLinear(
         tuple(jax.device_put(layer) for layer in balanced_layers(xp, U, s, V.T, depth, width))
     )
     target = F.arranged(y_here)
-    largest = xp.max(xp.abs(target))
-    largest = xp.where(largest > 0, largest, 1.0)
     difference = F.apply(LowRankMatrix(U, s, V).factors(F.machine)) - target
-    # Squares of data may not be numbers of its type.
-    size = xp.linalg.norm(target / largest)
-    residual = xp.linalg.norm(difference / largest) / xp.where(size > 0, size, 1.0)
+    size = safe_norm(xp, target)
+    residual = safe_norm(xp, difference) / xp.where(size > 0, size, 1.0)
     return Outcome(
         network,
         residual,

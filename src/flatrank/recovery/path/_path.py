@@ -17,15 +17,13 @@ from .._machine import HOST, Stop
 from .._method import AbstractMethod, Problem
 from .._solution import Result, Solution, solution, where
 from .._step_limits import StepLimits
-from ..determined import Determined, blind_everywhere, determined_at, nothing_known
+from ..determined import INNER_STEPS, Determined, blind_everywhere, determined_at, nothing_known
 from ..factored import AbstractFactored, factored, machine_for
 from ._homotopy import PathSettings, homotopy, start_width
 from ._least_squares import fit_above_noise
 from ._noise_level import estimated_noise
 from ._outcome import Outcome, judged, outcome
 
-# Conjugate gradients in a round of the test of determinacy.
-_TEST_STEPS = 500
 # Other starts where the first one does not lead to a matrix that is determined.
 _RESTARTS = 3
 
@@ -149,10 +147,13 @@ class Path(AbstractMethod):
     ) -> Outcome:
         """Where one path to exact values leads, and whether its matrix is determined."""
         end = F.machine.run(homotopy, F, F.machine.xp.asarray(problem.y), key, settings)
-        found = outcome(F, problem, end.X, end)
+        found = outcome(F, problem, end.X, end, settings.rank_limit)
         met = (found.residual <= problem.tolerance) & (found.rank > 0)
-        found = found._replace(determined=self._determined(problem, F, end.X, met, key))
-        result = where(met, judged(found.determined, Result.low_rank), Result.step_limit)
+        # More numbers than measurements: nothing needs to be tested.
+        open_ = found.rank > determined_rank(problem.A, problem.width)
+        found = found._replace(determined=self._determined(problem, F, end.X, met & ~open_, key))
+        fit = where(open_, Result.undetermined, judged(found.determined, Result.low_rank))
+        result = where(met, fit, Result.step_limit)
         result = where(end.residual < jnp.inf, result, Result.not_finite)
         # All measurements are zero, and so is the matrix of least penalty.
         result = where((found.rank == 0) & (found.residual == 0), Result.converged, result)
@@ -184,18 +185,10 @@ class Path(AbstractMethod):
             and limit > settings.rank_limit
             and not problem.stop.now()
         ):
-            wide = settings._replace(rank_limit=limit)
-            F_wide = factored(problem.A, start_width(F.shape, limit), F.machine, problem.y.dtype)
-            values = F.machine.xp.asarray(problem.y)
-            end = F.machine.run(homotopy, F_wide, values, key, wide)
-            wider = outcome(F_wide, problem, end.X, end, limit)
-            if not wider.residual <= problem.tolerance:
-                return found
-            if wider.rank > settings.rank_limit:
-                return wider._replace(result=Result.undetermined)
-            determined = self._determined(problem, F_wide, end.X, wider.rank > 0, key)
-            result = judged(determined, Result.low_rank)
-            return wider._replace(determined=determined, result=result)
+            wide = factored(problem.A, start_width(F.shape, limit), F.machine, problem.y.dtype)
+            another = self._interpolated(problem, wide, key, settings._replace(rank_limit=limit))
+            if _RANKED.index(another.result) < _RANKED.index(found.result):
+                return another
         return found
 
     def _worth_another(
@@ -204,9 +197,7 @@ class Path(AbstractMethod):
         """Whether another start may lead to a matrix that is determined."""
         if found.result == Result.partly_determined and problem.noise is None:
             # Not where the measurements are blind at any matrix of the rank.
-            return not blind_everywhere(
-                problem.A, F, int(found.rank), key, _TEST_STEPS, problem.stop
-            )
+            return not blind_everywhere(problem.A, F, int(found.rank), key, stop=problem.stop)
         return found.result in _WORTH_ANOTHER
 
     def _fitted(
@@ -218,7 +209,7 @@ class Path(AbstractMethod):
         noise: Any = float(problem.noise) if machine is HOST else problem.noise  # type: ignore[arg-type]
         values = machine.xp.asarray(problem.y)
         fit = machine.run(fit_above_noise, F, values, key, noise, settings)
-        found = outcome(F, problem, fit.X, fit.path)
+        found = outcome(F, problem, fit.X, fit.path, settings.rank_limit)
         found = found._replace(determined=self._determined(problem, F, fit.X, found.rank > 0, key))
         square, rank = fit.square, fit.rank
         freedom = (problem.A.count - rank * (m + n - rank)).clip(1).astype(square.dtype)
@@ -235,7 +226,7 @@ class Path(AbstractMethod):
         if not is_traced(worth) and not worth:
             return nothing_known(*F.shape)
         key = jax.random.fold_in(key, 1)
-        steps = min(self.max_inner_steps, _TEST_STEPS)
+        steps = min(self.max_inner_steps, INNER_STEPS)
         return determined_at(problem.A, F, X, key, steps, problem.stop)
 
 
@@ -252,6 +243,7 @@ _RANKED: tuple[Any, ...] = (
     Result.partly_determined,
     Result.one_of_several,
     Result.undecided,
+    Result.undetermined,
     Result.noise_not_reached,
     Result.collapsed,
     Result.step_limit,
