@@ -313,7 +313,10 @@ def test_models_of_release_0_1_predict_as_they_did(name, tmp_path):
         known = one.entries_
         X = known.filled(np.full(known.shape, np.nan))
         np.testing.assert_allclose(one.predict_entries(rows, columns), expected[name], rtol=1e-6)
-        np.testing.assert_allclose(one.transform(X), expected[f"{name}, transformed"], rtol=1e-5)
+        # `flattest` has a strength of 2e-8, at which a row's system loses its digits in float32: what
+        # 0.1 wrote is 4e-3 from the solution in float64, and two kinds of processors differ by 1e-3.
+        rtol = 1e-2 if name == "flattest" else 1e-5
+        np.testing.assert_allclose(one.transform(X), expected[f"{name}, transformed"], rtol=rtol)
         if name in WITH_PATH:
             np.testing.assert_allclose(
                 one.predict_interval(rows, columns, 0.8), expected[f"{name}, interval"], rtol=1e-5

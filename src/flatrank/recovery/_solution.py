@@ -125,7 +125,8 @@ class Solution(eqx.Module):
         To first order in the noise, for least squares at the rank that was found: the estimate plus and
         minus 1.645 of them holds the true entry in 90 of 100 cases. Infinite where the measurements do
         not determine the entry. Matrices whose factors have up to 10,000 numbers (1000 x 1000 of rank
-        5) take one dense inverse, larger ones a linear solve for each entry: pass `rows` and `columns`.
+        5) take one dense inverse, larger ones a linear solve for each entry: pass `rows` and
+        `columns`. NaN where a solve does not settle.
 
         Raises ValueError where there is no `noise` or nothing is known of what is determined, TypeError
         or ValueError for what are no indices, and MemoryError for a whole matrix that is larger.

@@ -30,7 +30,7 @@ def standard_errors(
 
     noise^2 t^T (J^T J)^+ t is the variance of an entry with tangent t, where J is the derivative of the
     measurements along matrices of the rank: the estimate of least squares to first order in the noise.
-    Infinite where the entry is not determined.
+    Infinite where the entry is not determined, NaN where its solve did not settle.
 
     Raises ValueError where the matrix is undecided, and MemoryError for a whole matrix whose factors
     have more than 10,000 numbers.
@@ -148,4 +148,9 @@ def _by_solve(space: TangentSpace, U: np.ndarray, V: np.ndarray, i: int, j: int)
     tangent = np.zeros((len(U) + len(V), U.shape[1]))
     tangent[i], tangent[len(U) + j] = V[j], U[i]
     found = space.F.machine.run(space.inverse, space.F.machine.xp.asarray(tangent))
-    return float(np.sqrt(max(np.vdot(tangent, np.asarray(found)), 0)))
+    # A solve that did not settle would say less than the error is.
+    return (
+        float(np.sqrt(max(np.vdot(tangent, np.asarray(found.tangent)), 0)))
+        if found.settled
+        else np.nan
+    )

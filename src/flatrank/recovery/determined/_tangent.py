@@ -33,7 +33,7 @@ def negligible(dtype: Any) -> float:
 
 
 class Projection(NamedTuple):
-    """The least-squares fit of values by tangents: the tangent, what is left, whether it settled."""
+    """A least-squares fit by tangents: the tangent, what is left, whether it settled."""
 
     tangent: Any
     left: Any
@@ -64,11 +64,11 @@ class TangentSpace(NamedTuple):
         J = self.F.linearized(self.orthonormal)
         return self._refined(J, values, J.transpose, J.product)
 
-    def inverse(self, right: Any) -> Any:
-        """(J^T J)^+ right, for a tangent `right` that is in its range, to `settled`."""
+    def inverse(self, right: Any) -> Projection:
+        """The tangent (J^T J)^+ right, for a tangent `right` that is in its range."""
         J = self.F.linearized(self.orthonormal)
         normal = lambda step: J.transpose(J.product(step))  # noqa: E731
-        return self._refined(J, right, lambda left: left, normal).tangent
+        return self._refined(J, right, lambda left: left, normal)
 
     def _refined(self, J: Derivative, left: Any, right: Callable, image: Callable) -> Projection:
         """Steps J^T J step = right(left), summed; each takes image(step) off what is left."""
